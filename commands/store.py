@@ -1,0 +1,60 @@
+"""What the write side needs of an event store. Implemented in infra/event_store/."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from events.envelope import Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a command was stored: `stream:position` is a token for reads that must see it."""
+
+    stream: UUID
+    position: int
+    """Of the command's last event."""
+    stored_at: datetime
+    """The database's time. The same command gives the same receipt for ever."""
+    repeated: bool = False
+    """The command had been stored before; nothing was stored now."""
+
+    def __str__(self) -> str:
+        return f"{self.stream}:{self.position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events of one command for one stream, to be stored together with its idempotency row."""
+
+    tenant: UUID
+    command: str
+    fingerprint: bytes
+    """Digest of what was asked (route and body): the same command id with another is an error."""
+    stream: UUID
+    events: Sequence[Recorded]
+    """Positions are dense and follow the position that the decider saw."""
+
+
+class PositionTaken(Exception):
+    """Another command has appended to the stream first. Nothing was stored."""
+
+
+class EventStore(Protocol):
+    """The streams of one bounded context."""
+
+    async def load(self, stream: UUID) -> Sequence[Recorded]:
+        """All events of a stream in order; empty if there is none. Raises StoreUnavailable."""
+
+    async def append(self, append: Append) -> Receipt:
+        """Stores events and idempotency row in one transaction; returns when it is committed.
+
+        The same command again: returns the stored receipt, with `repeated`. Raises PositionTaken,
+        CommandReused, StoreSaturated, and StoreUnavailable when it cannot be known (after having
+        looked for the command id) whether the transaction was committed.
+        """
+
+    async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
+        """What the command with that id got, if it was stored. Raises CommandReused."""

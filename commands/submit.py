@@ -1,0 +1,111 @@
+"""The one way in: load, decide, append; and the same answer for the same command, for ever."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from commands.errors import Busy, EventTooLarge, Refused, StalePosition
+from commands.store import Append, EventStore, PositionTaken, Receipt
+from events.codec import encode_data
+from events.envelope import Event, Meta, Recorded
+from events.ids import fresh_id
+
+State = TypeVar("State")
+
+SUBMIT_ATTEMPTS_MAX = 20
+"""Others may append to the same stream between load and append; then the command decides anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[State]):
+    """The pure core of one kind of stream."""
+
+    initial: State
+    evolve: Callable[[State, Event], State]
+
+    def replay(self, recorded: Sequence[Recorded]) -> State:
+        state = self.initial
+        for one in recorded:
+            state = self.evolve(state, one.event)
+        return state
+
+
+def fingerprint(*parts: str | bytes) -> bytes:
+    """A digest of what was asked, to tell a repeat from a reused key."""
+    digest = sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.digest()
+
+
+class Commands(Generic[State]):
+    """Submits commands to the streams of one context."""
+
+    def __init__(self, store: EventStore, decider: Decider[State], *, event_bytes_max: int) -> None:
+        self._store = store
+        self._decider = decider
+        self._event_bytes_max = event_bytes_max
+
+    async def submit(
+        self,
+        stream: UUID,
+        decide: Callable[[State], list[Event]],
+        meta: Meta,
+        asked: bytes,
+        *,
+        expected_position: int | None = None,
+        new_stream: bool = False,
+    ) -> Receipt:
+        """Stores what `decide` makes of the stream's state, once.
+
+        `asked` is the fingerprint of the request. `new_stream` says that the stream should not
+        exist yet, so that it is not even read. A decision of no events is a success that stores
+        nothing. Raises Refused.
+        """
+        for attempt in range(SUBMIT_ATTEMPTS_MAX):
+            assume_empty = new_stream and attempt == 0
+            recorded = [] if assume_empty else await self._store.load(stream)
+            try:
+                if expected_position is not None and expected_position != len(recorded):
+                    raise StalePosition(stream, expected_position, len(recorded))
+                decided = decide(self._decider.replay(recorded))
+                self._check_size(decided)
+            except Refused:
+                # A repeat of a stored command is often refused by what it did itself.
+                stored = await self._store.receipt(meta.tenant, meta.command, asked)
+                if stored is not None:
+                    return stored
+                raise
+            if not decided:
+                return await self._nothing_new(stream, recorded, meta, asked)
+            numbered = tuple(
+                Recorded(fresh_id(), stream, position, meta, event)
+                for position, event in enumerate(decided, start=len(recorded) + 1)
+            )
+            append = Append(meta.tenant, meta.command, asked, stream, numbered)
+            try:
+                return await self._store.append(append)
+            except PositionTaken:
+                continue
+        raise Busy(stream, SUBMIT_ATTEMPTS_MAX)
+
+    async def load(self, stream: UUID) -> State:
+        return self._decider.replay(await self._store.load(stream))
+
+    async def _nothing_new(
+        self, stream: UUID, recorded: Sequence[Recorded], meta: Meta, asked: bytes
+    ) -> Receipt:
+        stored = await self._store.receipt(meta.tenant, meta.command, asked)
+        if stored is not None:
+            return stored
+        at = recorded[-1].meta.time if recorded else meta.time
+        return Receipt(stream, len(recorded), at, repeated=True)
+
+    def _check_size(self, decided: Sequence[Event]) -> None:
+        for event in decided:
+            size = len(encode_data(event))
+            if size > self._event_bytes_max:
+                raise EventTooLarge(size, self._event_bytes_max)

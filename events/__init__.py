@@ -1,0 +1,1 @@
+"""The published language: what has happened. Pure; imports nothing of ours."""

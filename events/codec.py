@@ -1,0 +1,240 @@
+"""All encoding and decoding: stored events, CloudEvents on Kafka, token records, Redis entries.
+
+One place, so that encryption of personal content has one place to come to. Every decoder raises
+`Undecodable` for what it cannot read, and never imports anything by a name found in the data.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from events.answers import Chunk, Claim, ClaimId, End, Entry, EntryEnd, TokenRecord
+from events.catalog import BY_TYPE
+from events.conversations import EndKind, Usage
+from events.envelope import Event, Meta, Recorded
+from events.ids import AnswerId
+
+Headers = list[tuple[str, bytes]]
+
+
+class Undecodable(Exception):
+    """Bytes that are not what they should be. The message says what was expected."""
+
+
+# Events -----------------------------------------------------------------------------------------
+
+
+def encode_data(event: Event) -> bytes:
+    """The JSON of an event's own fields."""
+    return event.__pydantic_serializer__.to_json(event)
+
+
+def decode_data(type_name: str, version: int, data: dict[str, Any]) -> Event:
+    """The event of that type, brought up to today's version. Raises Undecodable."""
+    cls = BY_TYPE.get(type_name)
+    if cls is None:
+        raise Undecodable(f"unknown event type {type_name!r}; known: {', '.join(sorted(BY_TYPE))}")
+    if version > cls.VERSION:
+        raise Undecodable(
+            f"{type_name} has version {version}, this program knows up to {cls.VERSION}; update it"
+        )
+    for step in range(version, cls.VERSION):
+        data = cls.UPCASTERS[step](data)
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise Undecodable(f"{type_name} version {version} has wrong fields: {error}") from error
+
+
+def encode_stored(recorded: Recorded) -> bytes:
+    """The `state` of a row in the event store: envelope and data as one JSON object."""
+    meta = recorded.meta
+    envelope = {
+        "id": str(recorded.id),
+        "version": recorded.event.VERSION,
+        "tenant": str(meta.tenant),
+        "command": meta.command,
+        "actor": meta.actor,
+        "subject": meta.subject,
+        "time": meta.time.isoformat(),
+        "correlation": str(meta.correlation),
+        "causation": str(meta.causation) if meta.causation else None,
+        "traceparent": meta.traceparent,
+        "data": orjson.Fragment(encode_data(recorded.event)),
+    }
+    return orjson.dumps(envelope)
+
+
+def decode_stored(stream: UUID, position: int, type_name: str, state: bytes) -> Recorded:
+    """The inverse of `encode_stored`; stream, position and type have columns of their own."""
+    try:
+        fields = orjson.loads(state)
+        meta = Meta(
+            tenant=UUID(fields["tenant"]),
+            command=fields["command"],
+            actor=fields["actor"],
+            subject=fields["subject"],
+            time=datetime.fromisoformat(fields["time"]),
+            correlation=UUID(fields["correlation"]),
+            causation=UUID(fields["causation"]) if fields["causation"] else None,
+            traceparent=fields["traceparent"],
+        )
+        event_id, version, data = UUID(fields["id"]), int(fields["version"]), fields["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Undecodable(f"stored event {stream}:{position} is damaged: {error!r}") from error
+    return Recorded(event_id, stream, position, meta, decode_data(type_name, version, data))
+
+
+def to_cloudevent(recorded: Recorded) -> tuple[bytes, Headers, bytes]:
+    """Key, headers and value: CloudEvents 1.0, Kafka protocol binding, binary mode."""
+    meta, event = recorded.meta, recorded.event
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", str(recorded.id).encode()),
+        ("ce_source", f"/thalweg/{event.context()}".encode()),
+        ("ce_type", event.TYPE.encode()),
+        ("ce_subject", str(recorded.stream).encode()),
+        ("ce_time", meta.time.isoformat().encode()),
+        ("ce_sequence", str(recorded.position).encode()),
+        ("ce_schemaversion", str(event.VERSION).encode()),
+        ("ce_tenant", str(meta.tenant).encode()),
+        ("ce_datasubject", meta.subject.encode()),
+        ("ce_actor", meta.actor.encode()),
+        ("ce_correlation", str(meta.correlation).encode()),
+        ("ce_command", meta.command.encode()),
+        ("content-type", b"application/json"),
+    ]
+    if meta.causation is not None:
+        headers.append(("ce_causation", str(meta.causation).encode()))
+    if meta.traceparent is not None:
+        headers.append(("ce_traceparent", meta.traceparent.encode()))
+    return str(recorded.stream).encode(), headers, encode_data(event)
+
+
+def from_cloudevent(headers: Iterable[tuple[str, bytes]] | None, value: bytes | None) -> Recorded:
+    """The inverse of `to_cloudevent`. Raises Undecodable for anything else."""
+    found = {name: content.decode(errors="replace") for name, content in headers or ()}
+    try:
+        causation = found.get("ce_causation")
+        meta = Meta(
+            tenant=UUID(found["ce_tenant"]),
+            command=found["ce_command"],
+            actor=found["ce_actor"],
+            subject=found["ce_datasubject"],
+            time=datetime.fromisoformat(found["ce_time"]),
+            correlation=UUID(found["ce_correlation"]),
+            causation=UUID(causation) if causation else None,
+            traceparent=found.get("ce_traceparent"),
+        )
+        event = decode_data(
+            found["ce_type"], int(found["ce_schemaversion"]), orjson.loads(value or b"")
+        )
+        return Recorded(
+            UUID(found["ce_id"]), UUID(found["ce_subject"]), int(found["ce_sequence"]), meta, event
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Undecodable(f"not one of our CloudEvents: {error!r}") from error
+
+
+# Token records ----------------------------------------------------------------------------------
+
+
+def encode_token_record(record: TokenRecord) -> bytes:
+    fields: dict[str, Any] = {
+        "answer": str(record.answer),
+        "epoch": record.claim.epoch,
+        "claim": str(record.claim.id),
+    }
+    if isinstance(record, Claim):
+        fields |= {"kind": "claim", "worker": record.worker, "model": record.model}
+        fields |= {"protocol": record.protocol, "traceparent": record.traceparent}
+        return orjson.dumps(fields)
+    fields |= {"index": record.index, "text": record.text, "tokens": record.tokens}
+    if isinstance(record, Chunk):
+        fields["kind"] = "chunk"
+        if record.seam:
+            fields["seam"] = True
+        if record.token_ids is not None:
+            fields["token_ids"] = record.token_ids
+        return orjson.dumps(fields)
+    fields |= {"kind": "end", "how": record.kind.value, "reason": record.reason}
+    fields |= {"error": record.error, "usage": record.usage.model_dump()}
+    return orjson.dumps(fields)
+
+
+def decode_token_record(value: bytes | None) -> TokenRecord:
+    """The inverse of `encode_token_record`. Raises Undecodable for anything else."""
+    try:
+        fields = orjson.loads(value or b"")
+        answer = AnswerId(UUID(fields["answer"]))
+        claim = ClaimId(fields["epoch"], UUID(fields["claim"]))
+        match fields["kind"]:
+            case "chunk":
+                ids = fields.get("token_ids")
+                return Chunk(
+                    answer,
+                    claim,
+                    fields["index"],
+                    fields["text"],
+                    fields["tokens"],
+                    seam=fields.get("seam", False),
+                    token_ids=tuple(ids) if ids is not None else None,
+                )
+            case "claim":
+                return Claim(
+                    answer,
+                    claim,
+                    fields["worker"],
+                    fields["model"],
+                    fields["protocol"],
+                    fields["traceparent"],
+                )
+            case "end":
+                return End(
+                    answer,
+                    claim,
+                    fields["index"],
+                    EndKind(fields["how"]),
+                    fields["reason"],
+                    fields["error"],
+                    fields["text"],
+                    fields["tokens"],
+                    Usage.model_validate(fields["usage"]),
+                )
+            case kind:
+                raise Undecodable(f"unknown kind of token record: {kind!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Undecodable(f"not a token record: {error!r}") from error
+
+
+# Entries of an answer's stream (Redis) ------------------------------------------------------------
+
+
+def encode_entry(entry: Entry) -> bytes:
+    fields: dict[str, Any] = {"index": entry.index, "text": entry.text}
+    if entry.end is not None:
+        fields["end"] = {
+            "kind": entry.end.kind.value,
+            "reason": entry.end.reason,
+            "error": entry.end.error,
+            "usage": entry.end.usage.model_dump(),
+        }
+    return orjson.dumps(fields)
+
+
+def decode_entry(value: bytes) -> Entry:
+    """The inverse of `encode_entry`. Raises Undecodable for anything else."""
+    try:
+        fields = orjson.loads(value)
+        end = fields.get("end")
+        if end is None:
+            return Entry(fields["index"], fields["text"])
+        usage = Usage.model_validate(end["usage"])
+        how = EntryEnd(EndKind(end["kind"]), end["reason"], end["error"], usage)
+        return Entry(fields["index"], fields["text"], how)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Undecodable(f"not an entry of an answer's stream: {error!r}") from error

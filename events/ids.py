@@ -1,0 +1,28 @@
+"""Identifiers: what each is called, and how the ones that must repeat are derived.
+
+Fresh ids are UUIDv7 (RFC 9562), which sort by time. Ids of things that a command makes are UUIDv5
+of tenant and command id, so that the same command sent twice speaks of the same things.
+"""
+
+from typing import NewType
+from uuid import UUID, uuid5
+
+import uuid_utils.compat
+
+TenantId = NewType("TenantId", UUID)
+KeyId = NewType("KeyId", UUID)
+ConversationId = NewType("ConversationId", UUID)
+MessageId = NewType("MessageId", UUID)
+AnswerId = NewType("AnswerId", UUID)
+NodeId = UUID
+"""A node of a conversation's message tree: a MessageId or an AnswerId."""
+
+
+def fresh_id() -> UUID:
+    """A new UUIDv7. Within one process each is greater than the one before."""
+    return uuid_utils.compat.uuid7()
+
+
+def derived_id(tenant: UUID, command: str, thing: str) -> UUID:
+    """The id of the `thing` ("conversation", "message:0", "answer") that `command` makes."""
+    return uuid5(tenant, f"{command}\n{thing}")

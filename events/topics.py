@@ -1,0 +1,40 @@
+"""The names of the Kafka topics, and which event goes where.
+
+`prefix` is "thalweg" in every installation; tests use one of their own.
+"""
+
+from dataclasses import dataclass
+
+from events.conversations import AnswerCancelRequested, AnswerRequested, Band
+from events.envelope import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    prefix: str = "thalweg"
+
+    def domain(self, context: str) -> str:
+        """Domain events of a context, kept for ever."""
+        return f"{self.prefix}.{context}"
+
+    def work(self, band: Band) -> str:
+        """Answers asked for, and cancels."""
+        return f"{self.prefix}.answers.{band.value}"
+
+    @property
+    def all_work(self) -> tuple[str, ...]:
+        return tuple(self.work(band) for band in Band)
+
+    @property
+    def tokens(self) -> str:
+        """What the models say."""
+        return f"{self.prefix}.tokens"
+
+    def routes(self, event: Event) -> tuple[str, ...]:
+        """Every topic that the relay sends `event` to; the domain topic comes first."""
+        domain = self.domain(event.context())
+        if isinstance(event, AnswerRequested):
+            return domain, self.work(event.band)
+        if isinstance(event, AnswerCancelRequested):
+            return domain, self.work(Band.PRIORITY)
+        return (domain,)

@@ -1,0 +1,1 @@
+"""Stream processors: do the slow work that events ask for."""
