@@ -1,0 +1,131 @@
+"""Clients as they are in the field: they repeat what failed, with the same idempotency key, and
+reconnect with their cursor. Each keeps a history of what it invoked and saw, for the judge."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+
+RETRY_SECONDS = 0.1
+TURN_SECONDS_MAX = 90
+"""A turn that takes longer than this under one fault counts as lost."""
+
+
+@dataclass
+class Turn:
+    """One message and what was seen of its answer."""
+
+    conversation: UUID
+    message: str
+    key: str
+    answer: UUID | None = None
+    seen: list[tuple[int, str]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+    posts: int = 0
+    connections: int = 0
+    arrivals: list[float] = field(default_factory=list)
+    """time.monotonic() of each chunk."""
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, text in self.seen)
+
+
+class Client:
+    """Talks to the native API."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self.turns: list[Turn] = []
+        self.begun = asyncio.Event()
+        """Set when the first chunk of a turn has been seen."""
+
+    async def converse(self, messages: list[str]) -> None:
+        """One conversation; each message is posted to the head that the one before left."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=20)
+        async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
+            started = await self._insist(session, "/api/conversations", {}, uuid4().hex)
+            conversation = UUID(started["conversation"])
+            parent: str | None = None
+            for message in messages:
+                turn = Turn(conversation, message, uuid4().hex)
+                self.turns.append(turn)
+                parent = await self._turn(session, turn, parent)
+
+    async def _turn(self, session: aiohttp.ClientSession, turn: Turn, parent: str | None) -> str:
+        body = {"content": turn.message, "parent": parent}
+        path = f"/api/conversations/{turn.conversation}/messages"
+        async with asyncio.timeout(TURN_SECONDS_MAX):
+            posted = await self._insist(session, path, body, turn.key, turn)
+            turn.answer = UUID(posted["answer"])
+            while turn.end is None:
+                with suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+                    await self._follow(session, turn)
+                if turn.end is None:
+                    await asyncio.sleep(RETRY_SECONDS)
+        return str(turn.answer)
+
+    async def _follow(self, session: aiohttp.ClientSession, turn: Turn) -> None:
+        turn.connections += 1
+        headers = {"Last-Event-ID": str(turn.seen[-1][0])} if turn.seen else {}
+        url = f"{self._url}/api/answers/{turn.answer}/stream"
+        async with session.get(url, headers=headers) as response:
+            if response.status != 200:
+                return
+            async for event in sse(response):
+                index, data = int(event["id"]), json.loads(event["data"])
+                turn.seen.append((index, data["text"]))
+                turn.arrivals.append(time.monotonic())
+                self.begun.set()
+                if event["event"] == "end":
+                    turn.end = data
+                    return
+
+    async def _insist(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        body: dict[str, Any],
+        key: str,
+        turn: Turn | None = None,
+    ) -> dict[str, Any]:
+        """Posts until it is accepted, always with the same key."""
+        deadline = time.monotonic() + TURN_SECONDS_MAX
+        last: object = None
+        while time.monotonic() < deadline:
+            if turn is not None:
+                turn.posts += 1
+            try:
+                async with session.post(
+                    self._url + path, json=body, headers={"Idempotency-Key": key}
+                ) as response:
+                    answered: dict[str, Any] = await response.json(content_type=None)
+                    if response.status in (200, 201, 202):
+                        return answered
+                    assert response.status in (429, 500, 502, 503), (response.status, answered)
+                    last = answered
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
+                last = error
+            await asyncio.sleep(RETRY_SECONDS)
+        raise AssertionError(f"{path} was not accepted in {TURN_SECONDS_MAX} s: {last!r}")
+
+
+async def sse(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:
+    """The events of a stream of server-sent events that have data and came whole."""
+    event: dict[str, str] = {}
+    async for raw in response.content:
+        line = raw.decode().rstrip("\n")
+        if line == "":
+            if "data" in event:
+                yield event
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            event[name] = value.removeprefix(" ")
