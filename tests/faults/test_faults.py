@@ -77,7 +77,7 @@ async def run(thalweg: RunningThalweg, fault: Callable[[RunningThalweg], Awaitab
             conversation.cancel()
         await asyncio.gather(*conversations, return_exceptions=True)
     settings = resolve(Settings(home=thalweg.home))
-    store = open_conversation_store(settings.database_url("conversations"))
+    store = await open_conversation_store(settings.database_url("conversations"))
     try:
         turns = [turn for client in clients for turn in client.turns]
         assert len(turns) == CLIENTS * len(MESSAGES)

@@ -1,0 +1,76 @@
+# The verbs of this project; people and CI use the same ones. `make help` lists them.
+
+PY := .venv/bin/python
+UV := .venv/bin/uv
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links
+STAMPS := .venv/stamps
+
+# The first Python that works and is new enough (a shim on the PATH may be there and not work).
+FIND_PYTHON := for python in python3.12 python3.11 python3; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; exit 0; }; done; \
+	echo 'Thalweg needs Python 3.11 or 3.12 (with venv) on the PATH.' >&2; exit 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint bench clean demo-model lock
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+run: $(STAMPS)/run ## start everything on this machine; Ctrl-C stops it
+	@exec .venv/bin/thalweg up
+
+test: $(STAMPS)/dev ## every test there is (real servers; some minutes)
+	@$(PY) -m pytest -q
+
+check: lint ## format, lint, types, floors and the fast tests (under a minute)
+	@$(PY) -m pytest -q -m 'not slow'
+
+lint: $(STAMPS)/dev ## the part of check that runs no test
+	@$(PY) -m ruff format --check -q .
+	@$(PY) -m ruff check -q .
+	@$(PY) -m mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+bench: $(STAMPS)/dev ## measure what Thalweg adds to an engine; prints the table of docs/benchmarks.md
+	@$(PY) -m tests.bench
+
+demo-model: .venv-train/stamps/train ## train the demo model again (torch; downloads gigabytes)
+	@.venv-train/bin/python demo_model/make_model.py
+
+lock: $(STAMPS)/uv ## compile requirements/*.txt again from the *.in
+	@for group in uv run dev train; do \
+		echo "requirements/$$group.txt"; \
+		$(COMPILE) -o requirements/$$group.txt requirements/$$group.in || exit 1; done
+
+clean: ## remove the environments and caches (your data in .thalweg stays)
+	@rm -rf .venv .venv-train .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environments: each step leaves a stamp, so that a start with nothing to do is instant.
+
+$(STAMPS)/uv: requirements/uv.txt
+	@echo 'Making .venv ...'
+	@python=$$($(FIND_PYTHON)) && $$python -m venv .venv
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/uv requirements/run.txt pyproject.toml
+	@if [ -e $(STAMPS)/dev ]; then $(MAKE) --no-print-directory $(STAMPS)/dev; else \
+		echo 'Installing what it needs (hashes are checked) ...' \
+		&& $(UV) pip sync -q --require-hashes requirements/uv.txt requirements/run.txt \
+		&& $(UV) pip install -q --no-deps --no-build-isolation -e . ; fi
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/uv requirements/run.txt requirements/dev.txt pyproject.toml
+	@echo 'Installing what it needs, and the tools for tests (hashes are checked) ...'
+	@$(UV) pip sync -q --require-hashes requirements/uv.txt requirements/run.txt requirements/dev.txt
+	@$(UV) pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-train/stamps/train: $(STAMPS)/uv requirements/train.txt
+	@echo 'Installing torch and transformers into .venv-train (gigabytes) ...'
+	@$(UV) venv -q --allow-existing --python $(PY) .venv-train
+	@$(UV) pip sync -q --require-hashes --python .venv-train/bin/python requirements/train.txt
+	@mkdir -p .venv-train/stamps && touch $@

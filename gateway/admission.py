@@ -1,0 +1,80 @@
+"""Refuses early: before an event is written, when too many answers are still open.
+
+The counts come from the event store, at most `admission_refresh_seconds` old while requests come
+in; what this gateway has accepted since is added. So the bounds have a slack: what other gateways
+accept within one refresh; and answers that ended within it still count.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from uuid import UUID
+
+from gateway.errors import TooManyUnanswered
+from gateway.limits import GatewayLimits
+from gateway.ports import Admission
+
+logger = logging.getLogger("thalweg.gateway")
+
+
+class AdmissionControl:
+    def __init__(self, counts: Admission, limits: GatewayLimits) -> None:
+        self._counts = counts
+        self._limits = limits
+        self._unanswered: Mapping[UUID, int] = {}
+        self._unanswered_in_all = 0
+        self._since: Counter[UUID] = Counter()
+        self._since_in_all = 0
+        self._counted_at = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def check(self, tenant: UUID) -> None:
+        """Raises TooManyUnanswered, and StoreUnavailable if there are no counts to go by."""
+        age = time.monotonic() - self._counted_at
+        if age > self._limits.admission_refresh_seconds:
+            refreshing = self._start_refresh()
+            if age > self._limits.admission_stale_seconds_max:
+                await asyncio.shield(refreshing)
+        limits = self._limits
+        of_tenant = self._unanswered.get(tenant, 0) + self._since[tenant]
+        if of_tenant >= limits.unanswered_requests_per_tenant_max:
+            raise TooManyUnanswered(
+                of_tenant,
+                limits.unanswered_requests_per_tenant_max,
+                "tenant",
+                limits.retry_after_seconds,
+            )
+        in_all = self._unanswered_in_all + self._since_in_all
+        if in_all >= limits.unanswered_requests_max:
+            raise TooManyUnanswered(
+                in_all, limits.unanswered_requests_max, "installation", limits.retry_after_seconds
+            )
+
+    def accepted(self, tenant: UUID) -> None:
+        """One more answer was asked for here."""
+        self._since[tenant] += 1
+        self._since_in_all += 1
+
+    def _start_refresh(self) -> asyncio.Task[None]:
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(_log_failure)
+        return self._refreshing
+
+    async def _refresh(self) -> None:
+        # What is accepted while the store counts may be in its counts or not: it is kept as ours,
+        # and so may count twice until the next refresh. Better that than not at all.
+        before, before_in_all = self._since.copy(), self._since_in_all
+        self._unanswered = await self._counts.unanswered()
+        self._unanswered_in_all = sum(self._unanswered.values())
+        self._since -= before
+        self._since_in_all -= before_in_all
+        self._counted_at = time.monotonic()
+
+
+def _log_failure(refreshing: asyncio.Task[None]) -> None:
+    """Nobody awaits a refresh in the background; who needs it fails by itself."""
+    if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
+        logger.warning("open answers could not be counted", extra={"reason": str(error)})

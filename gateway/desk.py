@@ -1,0 +1,114 @@
+"""Takes calls that ask for answers: admits them, submits them once, and answers repeats alike."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from fastapi import Request
+
+from commands.conversations import AskAnswer, Conversation
+from commands.store import Receipt
+from events import trace
+from events.conversations import Band, Sampling
+from events.envelope import Event, Meta
+from events.ids import AnswerId, derived_id
+from gateway.admission import AdmissionControl
+from gateway.errors import Declined, NoModelKnown, UnknownModel
+from gateway.intake import Call
+from gateway.keys import KeyRing
+from gateway.open_streams import OpenStreams
+from gateway.parts import Gateway
+from gateway.ports import Caller
+
+Decide = Callable[[Conversation], list[Event]]
+
+
+class Desk:
+    """What the routes of one gateway share."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.limits = gateway.limits
+        self.open_streams = OpenStreams(gateway.limits)
+        self._keys = KeyRing(gateway.keys, gateway.limits)
+        self._admission = AdmissionControl(gateway.admission, gateway.limits)
+
+    async def caller(self, request: Request) -> Caller:
+        """Who calls. Raises InvalidKey."""
+        return await self._keys.caller(request.headers.get("authorization"))
+
+    async def ask(
+        self,
+        call: Call,
+        stream: UUID,
+        model: str | None,
+        decide: Callable[[str], Decide],
+        *,
+        subject: str | None,
+        new_stream: bool = False,
+    ) -> Receipt:
+        """Submits a command that asks for an answer, if there is room and the model is known.
+
+        `decide` gets the model's name. A repeat of a stored command gets its receipt whatever
+        has changed since. Raises Declined and Refused.
+        """
+        try:
+            chosen = await self._chosen(model)
+            await self._admission.check(call.caller.tenant)
+        except Declined:
+            stored = await self._stored(call)
+            if stored is not None:
+                return stored
+            raise
+        receipt = await self.submit(
+            call, stream, decide(chosen), subject=subject, new_stream=new_stream
+        )
+        if not receipt.repeated:
+            self._admission.accepted(call.caller.tenant)
+        return receipt
+
+    async def submit(
+        self,
+        call: Call,
+        stream: UUID,
+        decide: Decide,
+        *,
+        subject: str | None = None,
+        new_stream: bool = False,
+    ) -> Receipt:
+        """Submits any command. `subject` is whose data it is, else it is the key's owner's."""
+        meta = Meta(
+            tenant=call.caller.tenant,
+            command=call.command,
+            actor=str(call.caller.key),
+            subject=subject or call.caller.owner,
+            time=self.gateway.now(),
+            correlation=self.gateway.new_id(),
+            traceparent=trace.current.get(),
+        )
+        return await self.gateway.conversations.submit(
+            stream, decide, meta, call.asked, new_stream=new_stream
+        )
+
+    def ask_answer(self, call: Call, model: str, sampling: Sampling) -> AskAnswer:
+        return AskAnswer(
+            answer=AnswerId(derived_id(call.caller.tenant, call.command, "answer")),
+            model=model,
+            band=Band.DEFAULT,
+            deadline_seconds=self.limits.answer_seconds_max,
+            sampling=sampling,
+        )
+
+    async def _stored(self, call: Call) -> Receipt | None:
+        if not call.keyed:
+            return None
+        return await self.gateway.receipts.receipt(call.caller.tenant, call.command, call.asked)
+
+    async def _chosen(self, model: str | None) -> str:
+        served = await self.gateway.models.ids()
+        if model is None:
+            if not served:
+                raise NoModelKnown
+            return served[0]
+        if served is not None and model not in served:
+            raise UnknownModel(model)
+        return model

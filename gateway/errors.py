@@ -1,0 +1,204 @@
+"""Why the door itself refuses a request. One class a case; the message says what to do."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+from commands import errors as commands
+
+
+@dataclass(unsafe_hash=True)
+class Declined(Exception):
+    """A request that the gateway does not pass on. `param` names the part at fault, if one is."""
+
+    STATUS: ClassVar[int] = 400
+    CODE: ClassVar[str] = "invalid_request"
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def parameter(self) -> str | None:
+        return None
+
+
+@dataclass(unsafe_hash=True)
+class InvalidRequest(Declined):
+    """Something in the request is not as it should be."""
+
+    detail: str
+    param: str | None = None
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def parameter(self) -> str | None:
+        return self.param
+
+
+@dataclass(unsafe_hash=True)
+class UnsupportedParameter(InvalidRequest):
+    """A parameter that we don't take, refused by its name: it is never ignored."""
+
+    CODE: ClassVar[str] = "unsupported_parameter"
+
+
+@dataclass(unsafe_hash=True)
+class InvalidKey(Declined):
+    STATUS: ClassVar[int] = 401
+    CODE: ClassVar[str] = "invalid_api_key"
+
+    def __str__(self) -> str:
+        return "send a valid API key as `Authorization: Bearer KEY`; `thalweg keys create` makes one"
+
+
+@dataclass(unsafe_hash=True)
+class NotFound(Declined):
+    STATUS: ClassVar[int] = 404
+    CODE: ClassVar[str] = "not_found"
+    what: str
+
+    def __str__(self) -> str:
+        return f"there is no {self.what}; check the address and the API key"
+
+
+@dataclass(unsafe_hash=True)
+class UnknownModel(Declined):
+    STATUS: ClassVar[int] = 404
+    CODE: ClassVar[str] = "model_not_found"
+    model: str
+
+    def __str__(self) -> str:
+        return f"the model {self.model!r} is not served here; GET /v1/models lists those that are"
+
+    @property
+    def parameter(self) -> str | None:
+        return "model"
+
+
+@dataclass(unsafe_hash=True)
+class NoModelKnown(Declined):
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "no_model_known"
+
+    def __str__(self) -> str:
+        return "no engine has told its model yet; name a model, or send it again in a moment"
+
+
+@dataclass(unsafe_hash=True)
+class BodyTooLarge(Declined):
+    STATUS: ClassVar[int] = 413
+    CODE: ClassVar[str] = "body_too_large"
+    bytes_max: int
+
+    def __str__(self) -> str:
+        return f"the body is too large; send at most {self.bytes_max} bytes"
+
+
+@dataclass(unsafe_hash=True)
+class BodyTooSlow(Declined):
+    STATUS: ClassVar[int] = 408
+    CODE: ClassVar[str] = "body_too_slow"
+    seconds_max: float
+
+    def __str__(self) -> str:
+        return f"the body did not arrive within {self.seconds_max:g} s; send it again"
+
+
+@dataclass(unsafe_hash=True)
+class ClientGone(Declined):
+    """The client left while it was still sending: nobody reads what we answer."""
+
+    CODE: ClassVar[str] = "client_gone"
+
+    def __str__(self) -> str:
+        return "the connection was closed before the body was complete; send it again"
+
+
+@dataclass(unsafe_hash=True)
+class TooManyUnanswered(Declined):
+    STATUS: ClassVar[int] = 429
+    CODE: ClassVar[str] = "too_many_unanswered"
+    unanswered: int
+    unanswered_max: int
+    of: str
+    """"tenant" or "installation"."""
+    retry_after_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.unanswered} answers of this {self.of} are still open, {self.unanswered_max} "
+            f"may be; send it again after {self.retry_after_seconds:g} s"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class Draining(Declined):
+    """This gateway is stopping; another one serves the same streams."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "gateway_draining"
+    answer: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"this gateway is stopping; the answer goes on: read it at /api/answers/{self.answer}"
+            "/stream"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class Unavailable(Declined):
+    """The answer was accepted, but its stream can't be read at the moment."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "answer_stream_unavailable"
+    answer: UUID
+
+    def __str__(self) -> str:
+        return (
+            "the answer's stream can't be read at the moment; nothing is lost: "
+            f"read it later at /api/answers/{self.answer}/stream"
+        )
+
+
+STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
+    commands.StalePosition: 409,
+    commands.CommandReused: 422,
+    commands.Busy: 503,
+    commands.EventTooLarge: 413,
+    commands.StoreUnavailable: 503,
+    commands.StoreSaturated: 503,
+    commands.UnknownConversation: 404,
+    commands.ConversationExists: 409,
+    commands.UnknownAnswer: 404,
+    commands.AnswerInProgress: 409,
+    commands.StaleHead: 409,
+    commands.NothingToAnswer: 400,
+    commands.UnknownKey: 404,
+    commands.UnknownTenant: 404,
+}
+
+
+def status_of(error: Declined | commands.Refused) -> int:
+    """The HTTP status of a refusal; a refusal that nobody has listed is a server error."""
+    if isinstance(error, Declined):
+        return error.STATUS
+    return STATUS_OF_REFUSED.get(type(error), 500)
+
+
+def retry_headers(error: Declined | commands.Refused) -> dict[str, str]:
+    """What clients are told about sending it again.
+
+    `retry-after-ms` and `x-should-retry` are what OpenAI's clients obey; they would repeat a 409.
+    """
+    if isinstance(error, TooManyUnanswered):
+        seconds = error.retry_after_seconds
+        whole = max(1, -int(-seconds // 1))
+        return {"retry-after": str(whole), "retry-after-ms": str(round(seconds * 1000))}
+    if isinstance(error, commands.StoreSaturated | commands.Busy | NoModelKnown):
+        return {"retry-after": "1", "retry-after-ms": "1000"}
+    if status_of(error) == 409:
+        return {"x-should-retry": "false"}
+    return {}

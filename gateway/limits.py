@@ -1,0 +1,30 @@
+"""The bounds of the front door. Those that have a setting get their value from the wiring."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    # commands
+    body_bytes_max: int = 2_097_152  # a context of 128k tokens fits
+    body_seconds_max: float = 30  # a client that sends slower holds a connection for nothing
+    messages_max: int = 1_000  # one event each in one transaction
+    answer_tokens_max: int = 16_384
+    answer_tokens_default: int = 1_024  # budget of an answer whose request names none
+    answer_seconds_max: float = 600  # the deadline that an answer is asked for with
+
+    # admission
+    unanswered_requests_max: int = 2_048  # in all; more are told 429
+    unanswered_requests_per_tenant_max: int = 512  # one tenant can't take all the room
+    admission_refresh_seconds: float = 0.25  # how old the counts get while requests come in
+    admission_stale_seconds_max: float = 2  # after silence, the next request waits for new counts
+    retry_after_seconds: float = 1  # what a refused client is told: an answer takes about that
+
+    # keys
+    key_cache_seconds: float = 5  # a revoked key works at most this long on each gateway
+    key_cache_entries_max: int = 10_000  # about 3 MB; the oldest makes room
+
+    # streams
+    send_seconds_max: float = 30  # a peer that takes no byte for so long is gone
+    reconnect_seconds: float = 1  # what an EventSource is told to wait before it comes again
+    drain_seconds_max: float = 10  # OpenAI streams may finish for so long after SIGTERM

@@ -1,0 +1,1 @@
+"""The wire of OpenAI's API, as its official clients read it."""

@@ -1,0 +1,128 @@
+"""The index of answers: where an answer's conversation is, and which answers are still open.
+
+It is written in the transaction of the events themselves, so it never lags. The write side needs
+it: a work item, a cancel or a stream names an answer, and admission counts those that are open.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresDatastore
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL
+
+from events.conversations import AnswerEnded, AnswerRequested
+from events.envelope import Recorded
+from events.ids import AnswerId, ConversationId, TenantId
+from infra.event_store.recorder import EVENTS_TABLE, EventRecorder, Group
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """What the index knows of an answer, by the database's clock."""
+
+    answer: AnswerId
+    tenant: TenantId
+    conversation: ConversationId
+    seconds_left: float
+    """Until its deadline; negative past it."""
+    ended: bool
+    age_seconds: float
+    """Since it was asked for."""
+
+
+CREATE_ANSWERS = SQL(
+    "CREATE TABLE IF NOT EXISTS {schema}.answers ("
+    " answer uuid PRIMARY KEY,"
+    " tenant uuid NOT NULL,"
+    " conversation uuid NOT NULL,"
+    " asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),"
+    " deadline_seconds double precision NOT NULL,"
+    " ended_at timestamptz)"
+)
+CREATE_OPEN_ANSWERS = SQL(
+    "CREATE INDEX IF NOT EXISTS open_answers ON {schema}.answers (tenant) WHERE ended_at IS NULL"
+)
+INSERT_ANSWERS = SQL(
+    "INSERT INTO {schema}.answers (answer, tenant, conversation, deadline_seconds)"
+    " SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::double precision[])"
+)
+END_ANSWERS = SQL(
+    "UPDATE {schema}.answers SET ended_at = clock_timestamp()"
+    " WHERE answer = ANY(%s::uuid[]) AND ended_at IS NULL"
+)
+SELECT_ANSWER = SQL(
+    "SELECT answer, tenant, conversation, ended_at IS NOT NULL AS ended,"
+    " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds"
+    " FROM {schema}.answers WHERE answer = %s"
+)
+COUNT_OPEN = SQL(
+    "SELECT tenant, count(*) AS open FROM {schema}.answers WHERE ended_at IS NULL GROUP BY tenant"
+)
+
+
+class ConversationRecorder(EventRecorder):
+    """Also keeps the index of answers."""
+
+    def __init__(
+        self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
+    ) -> None:
+        super().__init__(datastore, events_table_name=events_table_name)
+        self.sql_create_statements += [self._sql(CREATE_ANSWERS), self._sql(CREATE_OPEN_ANSWERS)]
+        self._insert_answers = self._sql(INSERT_ANSWERS)
+        self._end_answers = self._sql(END_ANSWERS)
+        self._select_answer = self._sql(SELECT_ANSWER)
+        self._count_open = self._sql(COUNT_OPEN)
+
+    def _insert_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> None:
+        super()._insert_events(curs, stored_events, **kwargs)
+        group: Group | None = kwargs.get("group")
+        if group is None:
+            return
+        asked: list[tuple[Recorded, AnswerRequested]] = []
+        ended: list[AnswerId] = []
+        for append in group.appends:
+            for recorded in append.events:
+                event = recorded.event
+                if isinstance(event, AnswerRequested):
+                    asked.append((recorded, event))
+                elif isinstance(event, AnswerEnded):
+                    ended.append(event.answer)
+        if asked:
+            curs.execute(
+                self._insert_answers,
+                (
+                    [event.answer for _, event in asked],
+                    [recorded.meta.tenant for recorded, _ in asked],
+                    [event.conversation for _, event in asked],
+                    [event.deadline_seconds for _, event in asked],
+                ),
+            )
+        if ended:
+            curs.execute(self._end_answers, (ended,))
+
+    def find_answer(self, answer: UUID) -> AnswerRow | None:
+        with self.datastore.get_connection() as connection:
+            row = connection.execute(self._select_answer, (answer,)).fetchone()
+        if row is None:
+            return None
+        return AnswerRow(
+            answer=row["answer"],
+            tenant=row["tenant"],
+            conversation=row["conversation"],
+            seconds_left=row["deadline_seconds"] - row["age_seconds"],
+            ended=row["ended"],
+            age_seconds=row["age_seconds"],
+        )
+
+    def unanswered(self) -> dict[UUID, int]:
+        """How many answers of each tenant are open; tenants with none are left out."""
+        with self.datastore.get_connection() as connection:
+            rows = connection.execute(self._count_open).fetchall()
+        return {row["tenant"]: row["open"] for row in rows}

@@ -1,0 +1,114 @@
+"""An event store in memory, for fast tests; it passes the same contract suite as the real one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.popo import POPOApplicationRecorder
+
+from commands.store import Append, PositionTaken, Receipt
+from events.conversations import AnswerEnded, AnswerRequested
+from events.envelope import Recorded
+from events.ids import TenantId
+from infra.event_store.answers import AnswerRow
+from infra.event_store.mapper import EventMapper
+from infra.event_store.recorder import CommandKey, StoredCommand
+from infra.event_store.writer import receipt_of
+
+
+class MemoryRecorder(POPOApplicationRecorder):
+    """eventsourcing's recorder of plain objects, with idempotency rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: dict[CommandKey, StoredCommand] = {}
+
+    def _assert_uniqueness(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> None:
+        super()._assert_uniqueness(stored_events, **kwargs)
+        append: Append | None = kwargs.get("append")
+        if append is not None and (append.tenant, append.command) in self.commands:
+            raise IntegrityError(f"command already recorded: {append.command}")
+
+    def _update_table(
+        self, stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> Sequence[int] | None:
+        append: Append | None = kwargs.get("append")
+        if append is not None:
+            self.commands[append.tenant, append.command] = StoredCommand(
+                append.stream, append.events[-1].position, append.fingerprint, datetime.now(UTC)
+            )
+        return super()._update_table(stored_events, **kwargs)
+
+
+class MemoryStore:
+    """A commands.store.EventStore of any context, with the conversations' index of answers."""
+
+    def __init__(self) -> None:
+        self.recorder = MemoryRecorder()
+        self._mapper = EventMapper()
+        self._asked: dict[UUID, tuple[AnswerRow, float, float]] = {}
+
+    async def load(self, stream: UUID) -> Sequence[Recorded]:
+        return [self._mapper.decode(stored) for stored in self.recorder.select_events(stream)]
+
+    async def append(self, append: Append) -> Receipt:
+        if not append.events:
+            raise ValueError("an append has at least one event")
+        stored_events = [self._mapper.encode(recorded) for recorded in append.events]
+        key = (append.tenant, append.command)
+        try:
+            self.recorder.insert_events(stored_events, append=append)
+        except IntegrityError:
+            if key in self.recorder.commands:
+                return receipt_of(append, self.recorder.commands[key])
+            raise PositionTaken from None
+        stored = self.recorder.commands[key]
+        self._index(append.events)
+        return Receipt(stored.stream, stored.position, stored.stored_at)
+
+    async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
+        stored = self.recorder.commands.get((tenant, command))
+        if stored is None:
+            return None
+        return receipt_of(Append(tenant, command, fingerprint, stored.stream, ()), stored)
+
+    async def find_answer(self, answer: UUID) -> AnswerRow | None:
+        """As ConversationStore."""
+        if answer not in self._asked:
+            return None
+        row, asked_at, deadline_seconds = self._asked[answer]
+        age = monotonic() - asked_at
+        return replace(row, age_seconds=age, seconds_left=deadline_seconds - age)
+
+    async def unanswered(self) -> dict[UUID, int]:
+        """As ConversationStore."""
+        return dict(Counter(row.tenant for row, _, _ in self._asked.values() if not row.ended))
+
+    def _index(self, appended: Sequence[Recorded]) -> None:
+        for recorded in appended:
+            event = recorded.event
+            if isinstance(event, AnswerRequested):
+                row = AnswerRow(
+                    event.answer,
+                    TenantId(recorded.meta.tenant),
+                    event.conversation,
+                    seconds_left=event.deadline_seconds,
+                    ended=False,
+                    age_seconds=0,
+                )
+                self._asked[event.answer] = (row, monotonic(), event.deadline_seconds)
+            elif isinstance(event, AnswerEnded) and event.answer in self._asked:
+                row, asked_at, deadline_seconds = self._asked[event.answer]
+                ended = replace(row, ended=True)
+                self._asked[event.answer] = (ended, asked_at, deadline_seconds)
+
+    async def ping(self) -> None:
+        """Memory is always there."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,206 @@
+"""eventsourcing's recorder for Postgres, with our rows in the transaction of each append.
+
+Order matters inside the transaction. The table lock comes first: a notification id is taken at the
+insert and seen at the commit, so without the lock a reader that tails by notification id skips what
+commits late. Under it no other append runs, so rows can be touched in any order without deadlock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from commands.store import Append
+from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
+
+EVENTS_TABLE = "stored_events"
+CommandKey = tuple[UUID, str]
+"""Tenant and command id."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """A row of the commands table: what became of a command."""
+
+    stream: UUID
+    position: int
+    fingerprint: bytes
+    stored_at: datetime
+
+
+@dataclass(slots=True)
+class Group:
+    """The commands of one transaction, and when each was stored."""
+
+    appends: Sequence[Append]
+    stored_at: dict[CommandKey, datetime] = field(default_factory=dict)
+    cursor: Cursor[DictRow] | None = None
+
+
+def channel_of(schema: str) -> str:
+    """What commits NOTIFY and relays LISTEN to. Channels belong to the database, hence the name."""
+    return f"{schema}_{EVENTS_TABLE}"
+
+
+CREATE_COMMANDS = SQL(
+    "CREATE TABLE IF NOT EXISTS {schema}.commands ("
+    " tenant uuid NOT NULL,"
+    " command text NOT NULL,"
+    " stream uuid NOT NULL,"
+    " position bigint NOT NULL,"
+    " fingerprint bytea NOT NULL,"
+    " stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),"
+    " PRIMARY KEY (tenant, command))"
+)
+INSERT_COMMANDS = SQL(
+    "INSERT INTO {schema}.commands (tenant, command, stream, position, fingerprint)"
+    " SELECT * FROM unnest("
+    "%s::uuid[], %s::text[], %s::uuid[], %s::bigint[], %s::bytea[])"
+    " RETURNING tenant, command, stored_at"
+)
+SELECT_COMMANDS = SQL(
+    "SELECT tenant, command, stream, position, fingerprint, stored_at FROM {schema}.commands"
+    " JOIN unnest(%s::uuid[], %s::text[]) AS wanted (tenant, command) USING (tenant, command)"
+)
+INSERT_EVENTS = SQL(
+    "INSERT INTO {schema}.{table} (originator_id, originator_version, topic, state)"
+    " SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])"
+    " RETURNING notification_id"
+)
+SELECT_HEADS = SQL(
+    "SELECT stream, (SELECT max(originator_version) FROM {schema}.{table}"
+    " WHERE originator_id = stream) AS head FROM unnest(%s::uuid[]) AS stream"
+)
+
+
+class EventRecorder(PostgresApplicationRecorder):
+    """Stores events, and with `store` the idempotency rows of their commands, in one transaction.
+
+    Unlike the library's, nothing is retried here: whoever calls knows its deadline, and what to ask
+    the store after a commit whose outcome is unknown.
+    """
+
+    def __init__(
+        self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
+    ) -> None:
+        refuse_unsafe_settings()
+        if datastore.enable_db_functions:
+            raise UnsafeSetting
+        super().__init__(datastore, events_table_name=events_table_name)
+        # The function would insert without the lock: it is not even created.
+        self.sql_create_statements.remove(self.sql_create_pg_function_insert_events)
+        self.sql_create_statements.append(self._sql(CREATE_COMMANDS))
+        self.channel_name = f"{datastore.schema}_{events_table_name}"
+        self.insert_events_statement = self._sql(INSERT_EVENTS)
+        self._insert_commands = self._sql(INSERT_COMMANDS)
+        self._select_commands = self._sql(SELECT_COMMANDS)
+        self._select_heads = self._sql(SELECT_HEADS)
+
+    def _sql(self, statement: SQL) -> Composed:
+        return statement.format(
+            schema=Identifier(self.datastore.schema), table=Identifier(self.events_table_name)
+        )
+
+    # Writing ----------------------------------------------------------------------------------
+
+    def store(
+        self, appends: Sequence[Append], stored_events: Sequence[StoredEvent]
+    ) -> dict[CommandKey, datetime]:
+        """Stores the commands with their events, all or none; says when each was stored.
+
+        Raises IntegrityError if any position or command id is taken, OperationalError or
+        InterfaceError if the connection was lost: then it is unknown whether it was committed.
+        """
+        group = Group(appends)
+        self.insert_events(stored_events, group=group)
+        return group.stored_at
+
+    def insert_events(
+        self, stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> Sequence[int] | None:
+        once = PostgresApplicationRecorder.insert_events.__wrapped__
+        result: Sequence[int] | None = once(self, stored_events, **kwargs)
+        return result
+
+    def _insert_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> None:
+        super()._lock_table(curs)
+        group: Group | None = kwargs.get("group")
+        if group is None:
+            return
+        appends = group.appends
+        # A cursor of its own: in a pipeline its rows arrive after the library has closed `curs`.
+        group.cursor = curs.connection.cursor()
+        group.cursor.execute(
+            self._insert_commands,
+            (
+                [append.tenant for append in appends],
+                [append.command for append in appends],
+                [append.stream for append in appends],
+                [append.events[-1].position for append in appends],
+                [append.fingerprint for append in appends],
+            ),
+        )
+
+    def _lock_table(self, curs: Cursor[DictRow]) -> None:
+        """Held already: `_insert_events` comes first in the library's transaction."""
+
+    def _insert_stored_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **_: Any
+    ) -> None:
+        self._notify_channel(curs)
+        # Arrays of columns are sent in binary; the library's array of rows as text, escaped twice.
+        curs.execute(
+            self.insert_events_statement,
+            (
+                [event.originator_id for event in stored_events],
+                [event.originator_version for event in stored_events],
+                [event.topic for event in stored_events],
+                [event.state for event in stored_events],
+            ),
+            binary=True,
+        )
+
+    def _fetch_ids_after_insert_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> Sequence[int] | None:
+        group: Group | None = kwargs.get("group")
+        if group is not None and group.cursor is not None:
+            group.stored_at = {
+                (row["tenant"], row["command"]): row["stored_at"] for row in group.cursor.fetchall()
+            }
+            group.cursor.close()
+        return super()._fetch_ids_after_insert_events(curs, stored_events, **kwargs)
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def select_events(self, *args: Any, **kwargs: Any) -> Sequence[StoredEvent]:
+        once = PostgresApplicationRecorder.select_events.__wrapped__
+        result: Sequence[StoredEvent] = once(self, *args, **kwargs)
+        return result
+
+    def stored_commands(self, keys: Sequence[CommandKey]) -> dict[CommandKey, StoredCommand]:
+        """Those of the commands that were stored."""
+        tenants, commands = [key[0] for key in keys], [key[1] for key in keys]
+        with self.datastore.get_connection() as connection:
+            rows = connection.execute(self._select_commands, (tenants, commands)).fetchall()
+        return {
+            (row["tenant"], row["command"]): StoredCommand(
+                row["stream"], row["position"], bytes(row["fingerprint"]), row["stored_at"]
+            )
+            for row in rows
+        }
+
+    def heads(self, streams: Sequence[UUID]) -> dict[UUID, int]:
+        """The last position of each stream; 0 of one that does not exist."""
+        with self.datastore.get_connection() as connection:
+            rows = connection.execute(self._select_heads, (list(streams),)).fetchall()
+        return {row["stream"]: row["head"] or 0 for row in rows}

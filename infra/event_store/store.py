@@ -1,0 +1,190 @@
+"""The event stores of two contexts, on Postgres: implementations of commands.store.EventStore.
+
+Writes go through one writer thread, reads through as many threads as there are other connections.
+When Postgres is away every call ends with StoreUnavailable within a bound; when it is back, so are
+the stores.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from eventsourcing.persistence import PersistenceError
+
+from commands.errors import StoreUnavailable
+from commands.store import Append, Receipt
+from events.envelope import Recorded
+from infra.event_store.answers import AnswerRow, ConversationRecorder
+from infra.event_store.datastore import Datastore
+from infra.event_store.mapper import EventMapper
+from infra.event_store.recorder import EventRecorder
+from infra.event_store.schema import create_schema
+from infra.event_store.writer import (
+    COMMANDS_PER_TRANSACTION_MAX,
+    COMMANDS_QUEUED_MAX,
+    LOST,
+    RETRY_PAUSE_SECONDS,
+    Writer,
+    receipt_of,
+)
+
+T = TypeVar("T")
+R = TypeVar("R", bound=EventRecorder)
+
+CONNECTIONS_MAX = 4
+"""Of one process to one context's database: one for the writer, the others for reads."""
+LOAD_SECONDS_MAX = 3.0
+"""A read is answered by then: with StoreUnavailable if Postgres can't be reached."""
+
+
+class PostgresEventStore(Generic[R]):
+    """The streams of one context. `close` it in the end."""
+
+    def __init__(
+        self,
+        recorder: R,
+        *,
+        commands_queued_max: int = COMMANDS_QUEUED_MAX,
+        commands_per_transaction_max: int = COMMANDS_PER_TRANSACTION_MAX,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self.recorder = recorder
+        context = recorder.datastore.schema
+        self._mapper = EventMapper()
+        self._readers = ThreadPoolExecutor(max(1, connections_max - 1), f"reader-{context}")
+        self._writer = Writer(
+            recorder,
+            context,
+            queued_max=commands_queued_max,
+            per_transaction_max=commands_per_transaction_max,
+        )
+        self._writer.start()
+
+    async def load(self, stream: UUID) -> Sequence[Recorded]:
+        decode = self._mapper.decode
+        select = self.recorder.select_events
+        return await self._read(lambda: [decode(stored) for stored in select(stream)])
+
+    async def append(self, append: Append) -> Receipt:
+        if not append.events:
+            raise ValueError("an append has at least one event")
+        stored_events = [self._mapper.encode(recorded) for recorded in append.events]
+        return await self._writer.append(append, stored_events)
+
+    async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
+        key = (tenant, command)
+        found = await self._read(lambda: self.recorder.stored_commands([key]))
+        if key not in found:
+            return None
+        return receipt_of(Append(tenant, command, fingerprint, found[key].stream, ()), found[key])
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable if commands can't be accepted."""
+        await self._read(lambda: self.recorder.stored_commands([]))
+
+    async def close(self) -> None:
+        """Stores what was accepted, then closes the connections."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        self.recorder.datastore.close()
+
+    async def _read(self, query: Callable[[], T]) -> T:
+        deadline = monotonic() + LOAD_SECONDS_MAX
+        loop = asyncio.get_running_loop()
+        try:
+            # `_persistently` keeps the deadline, unless it hangs in a connection that is dead.
+            async with asyncio.timeout(LOAD_SECONDS_MAX + 1):
+                return await loop.run_in_executor(self._readers, _persistently, query, deadline)
+        except TimeoutError:
+            raise StoreUnavailable("no answer in time") from None
+
+
+def _persistently(query: Callable[[], T], deadline: float) -> T:
+    """Runs a query again as long as connections turn out to be lost: reading twice harms nobody."""
+    while True:
+        try:
+            return query()
+        except LOST as error:
+            if monotonic() + RETRY_PAUSE_SECONDS > deadline:
+                raise StoreUnavailable(str(error)) from error
+        sleep(RETRY_PAUSE_SECONDS)
+
+
+class ConversationStore(PostgresEventStore[ConversationRecorder]):
+    """The streams of conversations, and the index of their answers."""
+
+    async def find_answer(self, answer: UUID) -> AnswerRow | None:
+        """Where an answer is and whether it is open. Raises StoreUnavailable."""
+        return await self._read(lambda: self.recorder.find_answer(answer))
+
+    async def unanswered(self) -> dict[UUID, int]:
+        """Open answers by tenant. Raises StoreUnavailable."""
+        return await self._read(self.recorder.unanswered)
+
+
+class AccountStore(PostgresEventStore[EventRecorder]):
+    """The streams of tenants."""
+
+
+async def open_conversation_store(
+    database_url: str,
+    *,
+    commands_queued_max: int = COMMANDS_QUEUED_MAX,
+    commands_per_transaction_max: int = COMMANDS_PER_TRANSACTION_MAX,
+    connections_max: int = CONNECTIONS_MAX,
+) -> ConversationStore:
+    """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
+    recorder = await asyncio.to_thread(
+        _open, ConversationRecorder, database_url, "conversations", connections_max
+    )
+    return ConversationStore(
+        recorder,
+        commands_queued_max=commands_queued_max,
+        commands_per_transaction_max=commands_per_transaction_max,
+        connections_max=connections_max,
+    )
+
+
+async def open_account_store(
+    database_url: str,
+    *,
+    commands_queued_max: int = COMMANDS_QUEUED_MAX,
+    commands_per_transaction_max: int = COMMANDS_PER_TRANSACTION_MAX,
+    connections_max: int = CONNECTIONS_MAX,
+) -> AccountStore:
+    """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
+    recorder = await asyncio.to_thread(
+        _open, EventRecorder, database_url, "accounts", connections_max
+    )
+    return AccountStore(
+        recorder,
+        commands_queued_max=commands_queued_max,
+        commands_per_transaction_max=commands_per_transaction_max,
+        connections_max=connections_max,
+    )
+
+
+def _open(make: type[R], database_url: str, schema: str, connections_max: int) -> R:
+    datastore = Datastore(
+        database_url,
+        schema=schema,
+        connections_max=connections_max,
+        application_name=f"thalweg-{schema}-{os.getpid()}",
+    )
+    try:
+        recorder = make(datastore)
+        create_schema(database_url, recorder)
+    except (PersistenceError, StoreUnavailable) as error:
+        datastore.close()
+        raise StoreUnavailable(str(error)) from error
+    except BaseException:
+        datastore.close()
+        raise
+    return recorder

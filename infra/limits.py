@@ -1,0 +1,217 @@
+"""Every bound of the system in one place: its unit is in its name, its reason beside it.
+
+These are settings too (`THALWEG_` + the name in capitals), but the defaults are meant to stay. What must
+hold between them is checked here, so that a start with limits that contradict each other is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
+
+JSON_GROWTH = 6  # a control character of one byte becomes \u0001: six bytes
+CHUNK_LENGTH_BYTES = 4  # a chunk's length and its comma in AnswerEnded
+ENVELOPE_BYTES = 16_384  # everything in AnswerEnded that is not text or lengths
+RETENTION_IN_ANSWERS = 10  # readers of tokens start before the oldest open answer: DESIGN.md
+
+
+class Limits(BaseModel):
+    """Bounds on time, size and number."""
+
+    # answers
+    answer_seconds_max: float = Field(
+        600, gt=0, description="an answer ends after this long, whatever the engine does"
+    )
+    answer_bytes_max: int = Field(
+        131_072, gt=0, description="an answer longer than this ends with reason `length`"
+    )
+    answer_tokens_max: int = Field(
+        16_384, gt=0, description="an answer with more tokens ends with reason `length`"
+    )
+    answer_tokens_default: int = Field(
+        1_024, gt=0, description="budget of an answer whose request names none"
+    )
+    chunk_delay_seconds_max: float = Field(
+        0.02, ge=0, description="under load tokens wait this long to share a record: 50 frames/s"
+    )
+    chunk_bytes_max: int = Field(
+        8_192, gt=0, description="gathered tokens of this size are sent at once"
+    )
+
+    # admission
+    unanswered_requests_max: int = Field(
+        2_048, gt=0, description="accepted requests without an end, in all; more are told 429"
+    )
+    unanswered_requests_per_tenant_max: int = Field(
+        512, gt=0, description="the same for one tenant, so that one cannot take all the room"
+    )
+    event_bytes_max: int = Field(
+        950_000,
+        gt=0,
+        le=1_000_000,
+        description="size of one event; lies below every topic's max.message.bytes",
+    )
+    body_bytes_max: int = Field(
+        2_097_152, gt=0, description="size of a request's body: a context of 128k tokens fits"
+    )
+
+    # answering workers
+    unfinished_requests_max: int = Field(
+        64, gt=0, description="requests that a worker holds; more wait in Kafka"
+    )
+    finished_ranges_max: int = Field(
+        4_096, gt=0, description="ranges of finished offsets kept behind an unfinished request"
+    )
+    session_timeout_seconds: float = Field(
+        1.5, gt=0, description="Kafka takes a worker for dead after this long without a heartbeat"
+    )
+    heartbeat_seconds: float = Field(
+        0.4, gt=0, description="between heartbeats to Kafka: three fit into the session timeout"
+    )
+    rebalance_timeout_seconds: float = Field(
+        5, gt=0, description="a worker that has not joined by then is left out"
+    )
+    claim_again_seconds: float = Field(
+        3, gt=0, description="before claiming over another's claim of the same generation"
+    )
+    claims_without_progress_max: int = Field(
+        5, gt=0, description="claims in a row without a new chunk; then the answer fails"
+    )
+    token_margin_seconds: float = Field(
+        30, ge=0, description="token readers start this much before the oldest open request"
+    )
+
+    # engines
+    engine_connect_seconds_max: float = Field(
+        2, gt=0, description="to connect to an engine; then another one is tried"
+    )
+    engine_first_token_seconds_max: float = Field(
+        60, gt=0, description="to the first token: covers a queue and a long prefill"
+    )
+    engine_between_tokens_seconds_max: float = Field(
+        15, gt=0, description="between two tokens; a longer silence means a stuck engine"
+    )
+    engine_tokens_per_call_max: int = Field(
+        1_024, gt=0, description="tokens asked for in one call, a longer answer takes several"
+    )
+
+    # commands
+    commands_queued_max: int = Field(
+        1_024, gt=0, description="commands that wait for the writer; more are told 503"
+    )
+    commands_per_transaction_max: int = Field(
+        128, gt=0, description="commands that share a commit: more gains nothing"
+    )
+    database_connections_max: int = Field(
+        4, gt=0, description="connections of one process to one database"
+    )
+
+    # relay and consumers
+    lease_seconds_max: float = Field(
+        3, gt=0, description="a silent leader of the relay is replaced after this long"
+    )
+    relay_events_per_read_max: int = Field(
+        500, gt=0, description="events that the relay reads at once"
+    )
+    projection_events_per_batch_max: int = Field(
+        500, gt=0, description="events that a projection applies in one transaction"
+    )
+    gap_seconds_max: float = Field(
+        5, gt=0, description="a missing position is waited for this long, then the stream is parked"
+    )
+    lag_alarm_seconds: float = Field(
+        3_600, gt=0, description="a consumer that is this far behind raises the alarm"
+    )
+    tokens_retention_seconds: float = Field(
+        0,
+        ge=0,
+        description="Kafka keeps tokens this long; 0: the least that is safe, ten times "
+        "`ANSWER_SECONDS_MAX` plus `LAG_ALARM_SECONDS`",
+    )
+    redis_stream_expiry_seconds: float = Field(
+        3_600, gt=0, description="live streams leave Redis this long after their end is recorded"
+    )
+    redis_bytes_max: int = Field(
+        268_435_456,
+        gt=0,
+        description="memory of the embedded Redis; Kafka serves what is not there",
+    )
+
+    # gateway
+    keepalive_seconds: float = Field(
+        15, gt=0, description="between pings on a silent stream: proxies close after 30 to 60"
+    )
+    read_after_seconds_max: float = Field(
+        2, gt=0, description="`?after=` waits this long for a projection, then answers 503"
+    )
+    drain_seconds_max: float = Field(
+        10, gt=0, description="a process that is told to stop finishes its work for this long"
+    )
+
+    # processes
+    start_seconds_max: float = Field(
+        120, gt=0, description="a server or role that is not ready by then has failed to start"
+    )
+    stop_seconds_max: float = Field(
+        15, gt=0, description="a process that is told to stop is killed after this long"
+    )
+    restart_delay_seconds_max: float = Field(
+        10, gt=0, description="a role that keeps dying is started again at most this late"
+    )
+    log_bytes_max: int = Field(
+        10_485_760, gt=0, description="size of a log file; then it is turned over"
+    )
+    log_files_max: int = Field(3, gt=0, description="log files kept for each role")
+
+    @property
+    def tokens_retention_seconds_min(self) -> float:
+        """Less would let a reader start after an open answer's first claim."""
+        return RETENTION_IN_ANSWERS * self.answer_seconds_max + self.lag_alarm_seconds
+
+    @property
+    def tokens_retention(self) -> float:
+        """Seconds that `thalweg.tokens` keeps its records."""
+        return self.tokens_retention_seconds or self.tokens_retention_seconds_min
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        least = self.tokens_retention_seconds_min
+        if 0 < self.tokens_retention_seconds < least:
+            raise ValueError(
+                f"THALWEG_TOKENS_RETENTION_SECONDS is {self.tokens_retention_seconds:g}: it should "
+                f"be {least:g} or more (ten times THALWEG_ANSWER_SECONDS_MAX plus "
+                "THALWEG_LAG_ALARM_SECONDS), or 0"
+            )
+        if self.claim_again_seconds <= self.session_timeout_seconds:
+            raise ValueError(
+                f"THALWEG_CLAIM_AGAIN_SECONDS is {self.claim_again_seconds:g}: it should be more "
+                f"than THALWEG_SESSION_TIMEOUT_SECONDS ({self.session_timeout_seconds:g})"
+            )
+        if self.heartbeat_seconds * 3 > self.session_timeout_seconds:
+            raise ValueError(
+                f"THALWEG_HEARTBEAT_SECONDS is {self.heartbeat_seconds:g}: it should be at most a "
+                f"third of THALWEG_SESSION_TIMEOUT_SECONDS ({self.session_timeout_seconds:g})"
+            )
+        if self.unanswered_requests_per_tenant_max > self.unanswered_requests_max:
+            raise ValueError(
+                "THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX is "
+                f"{self.unanswered_requests_per_tenant_max}: it should be at most "
+                f"THALWEG_UNANSWERED_REQUESTS_MAX ({self.unanswered_requests_max})"
+            )
+        if self.answer_tokens_default > self.answer_tokens_max:
+            raise ValueError(
+                f"THALWEG_ANSWER_TOKENS_DEFAULT is {self.answer_tokens_default}: it should be at "
+                f"most THALWEG_ANSWER_TOKENS_MAX ({self.answer_tokens_max})"
+            )
+        ended = (
+            JSON_GROWTH * self.answer_bytes_max
+            + CHUNK_LENGTH_BYTES * self.answer_tokens_max
+            + ENVELOPE_BYTES
+        )
+        if self.event_bytes_max < ended:
+            raise ValueError(
+                f"THALWEG_EVENT_BYTES_MAX is {self.event_bytes_max}: it should be {ended} or more, "
+                "so that an answer of THALWEG_ANSWER_BYTES_MAX can be recorded"
+            )
+        return self

@@ -1,0 +1,266 @@
+"""Every setting and every limit, read once from THALWEG_* variables and checked before anything starts.
+
+A setting has a default that is right for `make run`. A limit has a unit in its name and its reason in its
+description. A wrong value is refused as one sentence a problem (`SettingsRefused`), never half obeyed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from infra.limits import Limits
+
+PREFIX = "THALWEG_"
+SECRET_FIELDS = frozenset(
+    {
+        "conversations_database_url",
+        "accounts_database_url",
+        "projections_database_url",
+        "redis",
+    }
+)
+CONTEXTS = ("conversations", "accounts", "projections")
+EMBEDDED_PARTITIONS = 16
+CLUSTER_PARTITIONS = 64
+
+
+class EngineAddress(BaseModel):
+    """Where an inference server listens and which protocol it speaks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["tgi", "openai"]
+    url: str
+
+    @classmethod
+    def parse(cls, text: str) -> EngineAddress:
+        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too."""
+        kind, plus, url = text.strip().partition("+")
+        parts = urlsplit(url)
+        if not plus or kind not in ("tgi", "openai") or parts.scheme not in ("http", "https"):
+            raise ValueError(
+                f"{text.strip()!r} should look like tgi+http://host:port or "
+                "openai+http://host:port/v1"
+            )
+        if not parts.hostname:
+            raise ValueError(f"{text.strip()!r} names no host")
+        return cls(kind="tgi" if kind == "tgi" else "openai", url=url.rstrip("/"))
+
+    def __str__(self) -> str:
+        return f"{self.kind}+{self.url}"
+
+
+class SettingsRefused(Exception):
+    """The environment holds settings that cannot be used; `problems` has one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(Limits, BaseSettings):
+    """What an installation may choose. Immutable: a process lives with what it started with."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    home: Path = Field(
+        Path(".thalweg"), description="folder of the data, `api-key` and `state.json`"
+    )
+    cache: Path = Field(
+        Path("~/.cache/thalweg"), description="folder of downloads that all homes share"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address the gateway listens on")
+    port: int = Field(8080, ge=1, le=65535, description="port the gateway listens on")
+    engines: Annotated[tuple[EngineAddress, ...], NoDecode] = Field(
+        (),
+        description="comma-separated `tgi+http://host:port` or `openai+http://host:port/v1`; "
+        "empty: the local engine",
+    )
+    engine_port: int = Field(
+        0, ge=0, le=65535, description="port of the local engine; 0: chosen once and kept"
+    )
+    kafka: str | None = Field(None, description="`host:port,...` of your Kafka; empty: embedded")
+    redis: str | None = Field(None, description="`redis://...` of your Redis; empty: embedded")
+    conversations_database_url: str | None = Field(
+        None, description="`postgresql://...` of the conversations' event store; empty: embedded"
+    )
+    accounts_database_url: str | None = Field(
+        None, description="`postgresql://...` of the accounts' event store; empty: embedded"
+    )
+    projections_database_url: str | None = Field(
+        None, description="`postgresql://...` of the read models; empty: embedded"
+    )
+    partitions: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="partitions of every topic, for life; 0: 16 when Kafka is embedded, else 64",
+    )
+    single_machine: bool | None = Field(
+        None,
+        description="says that one broker without replicas is meant; empty: yes if Kafka is "
+        "embedded",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`auto`: text on a terminal, JSON elsewhere"
+    )
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _engines(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(EngineAddress.parse(part) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("home", "cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("kafka")
+    @classmethod
+    def _kafka(cls, value: str | None) -> str | None:
+        for address in (value or "").split(",") if value else ():
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdigit() or "/" in address:
+                raise ValueError("should be host:port, or several with commas between them")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("should begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator(*(f"{context}_database_url" for context in CONTEXTS))
+    @classmethod
+    def _database(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).scheme not in ("postgresql", "postgres"):
+            raise ValueError("should begin with postgresql://")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        filled = dict(data)
+        embedded = not filled.get("kafka")
+        if str(filled.get("partitions") or "0") == "0":
+            filled["partitions"] = EMBEDDED_PARTITIONS if embedded else CLUSTER_PARTITIONS
+        if filled.get("single_machine") is None:
+            filled["single_machine"] = embedded
+        return filled
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the process's environment; `SettingsRefused` names every problem there is."""
+        known = [f"{PREFIX}{field}".upper() for field in cls.model_fields]
+        problems = [
+            _unknown(name, known)
+            for name in sorted(os.environ)
+            if name.startswith(PREFIX) and name not in known
+        ]
+        try:
+            settings = cls()
+        except ValidationError as refused:
+            problems += [_sentence(error) for error in refused.errors()]
+            raise SettingsRefused(problems) from None
+        if problems:
+            raise SettingsRefused(problems)
+        return settings
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which `load` makes these settings again: what a child process is given."""
+        out: dict[str, str] = {}
+        for field in type(self).model_fields:
+            text = _as_text(getattr(self, field))
+            if text:
+                out[f"{PREFIX}{field}".upper()] = text
+        return out
+
+    def database_url(self, context: str) -> str:
+        """The address of a context's database; call it on settings that name one (see `servers.resolve`)."""
+        url: str | None = getattr(self, f"{context}_database_url")
+        if url is None:
+            raise LookupError(
+                f"{PREFIX}{context.upper()}_DATABASE_URL is not set and no embedded server runs; "
+                "start it with `thalweg up`"
+            )
+        return url
+
+    @property
+    def kafka_servers(self) -> str:
+        """The bootstrap servers, on settings that name them (see `servers.resolve`)."""
+        if self.kafka is None:
+            raise LookupError("THALWEG_KAFKA is not set and no embedded Kafka runs; `thalweg up`")
+        return self.kafka
+
+    @property
+    def redis_url(self) -> str:
+        """The address of Redis, on settings that name it (see `servers.resolve`)."""
+        if self.redis is None:
+            raise LookupError("THALWEG_REDIS is not set and no embedded Redis runs; `thalweg up`")
+        return self.redis
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return str(value)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else "the README lists the names there are."
+    return f"{name} is not a setting of Thalweg; {hint}"
+
+
+def _sentence(error: Any) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    expected = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    if not field:
+        return f"{expected}."
+    name = f"{PREFIX}{field}".upper()
+    if field in SECRET_FIELDS:
+        return f"{name} has a value that is not shown here (it may hold a password): {expected}."
+    return f"{name} is {json.dumps(str(error['input']))}: {expected}."
+
+
+def table_rows(kind: Literal["settings", "limits", "all"] = "all") -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, in order: the README's table is held to this."""
+    rows: list[tuple[str, str, str]] = []
+    for field, info in Settings.model_fields.items():
+        is_limit = field in Limits.model_fields
+        if kind != "all" and is_limit != (kind == "limits"):
+            continue
+        default = {"home": ".thalweg", "cache": "~/.cache/thalweg"}.get(
+            field, _as_text(info.default)
+        )
+        rows.append((f"{PREFIX}{field}".upper(), default, info.description or ""))
+    return rows

@@ -1,0 +1,28 @@
+"""What every test can ask for. The fixtures themselves are modules in `tests/fixtures/`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+pytest_plugins = ["tests.fixtures.servers"]
+
+# Tests say what they set; what the person's shell sets for their own installation is not meant.
+for name in [name for name in os.environ if name.startswith("THALWEG_") and name != "THALWEG_CACHE"]:
+    del os.environ[name]
+
+SLOW_ROOMS = ("system", "faults", "bench", "local_engine", "demo_model")
+SERVERS = "unstarted_servers"  # the fixture below every other one that starts a server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: needs servers or long; not part of `make check`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a server, or lives in a room of whole systems, is slow without saying so."""
+    for item in items:
+        room = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        if room in SLOW_ROOMS or SERVERS in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
