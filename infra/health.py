@@ -1,0 +1,82 @@
+"""Whether this installation can accept commands, and whether it can give answers, right now."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from gateway.ports import HealthReport
+
+CHECK_SECONDS_MAX = 2.0
+"""A dependency that has not answered by then is not ready."""
+FRESH_SECONDS = 0.5
+"""Probes that come quicker share one look: a probe must not become a load."""
+READY = "ready"
+
+Check = Callable[[], Awaitable[str]]
+"""Gives "ready", or what is wrong."""
+
+
+class Health:
+    """Asks every dependency at once; each has its own bound, and none can make the others late."""
+
+    def __init__(self, checks: Mapping[str, Check], *, commands_need: Sequence[str]) -> None:
+        self._checks = dict(checks)
+        self._commands_need = tuple(commands_need)
+        self._lock = asyncio.Lock()
+        self._report: HealthReport | None = None
+        self._at = 0.0
+
+    async def check(self) -> HealthReport:
+        """The state of every dependency, at most FRESH_SECONDS old. Never raises."""
+        async with self._lock:
+            if self._report is None or time.monotonic() - self._at > FRESH_SECONDS:
+                names = list(self._checks)
+                states = await asyncio.gather(*(self._state(name) for name in names))
+                found = dict(zip(names, states, strict=True))
+                self._report = HealthReport(
+                    commands_ready=all(found[name] == READY for name in self._commands_need),
+                    answers_ready=all(state == READY for state in states),
+                    dependencies=found,
+                )
+                self._at = time.monotonic()
+            return self._report
+
+    async def _state(self, name: str) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                return await self._checks[name]()
+        except TimeoutError:
+            return f"no answer in {CHECK_SECONDS_MAX} s"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+
+class GroupHealth:
+    """Whether consumer groups have members and work, as Kafka itself sees them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._admin: AdminClient | None = None
+
+    def check(self, group: str) -> Check:
+        """A check that the group is stable with at least one member."""
+
+        async def ask() -> str:
+            return await asyncio.to_thread(self._ask, group)
+
+        return ask
+
+    def _ask(self, group: str) -> str:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        asked = self._admin.describe_consumer_groups([group], request_timeout=CHECK_SECONDS_MAX)
+        try:
+            found = asked[group].result(CHECK_SECONDS_MAX)
+        except (KafkaException, TimeoutError) as error:
+            return f"Kafka does not answer: {error}"
+        if found.state != ConsumerGroupState.STABLE:
+            return f"the group is {found.state.name.lower()}"
+        return READY if found.members else "nobody is in the group"

@@ -1,0 +1,52 @@
+"""The models that the fleet serves, kept in memory and asked for anew all the time."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from processors.answers.engine import Engine, EngineFailed
+
+logger = logging.getLogger("thalweg.gateway")
+
+REFRESH_SECONDS = 5.0
+"""A model that an engine begins to serve is offered after at most this long."""
+REFRESH_UNKNOWN_SECONDS = 0.25
+"""The same while no engine has answered yet: a start should not wait."""
+ASK_SECONDS_MAX = 2.0
+
+
+class ServedModels:
+    """Implements gateway.ports.Models. An engine that is away keeps the models it had."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = tuple(engines)
+        self._known: dict[str, tuple[str, ...]] = {}
+        self.reachable: frozenset[str] = frozenset()
+        """The engines that answered when they were last asked."""
+
+    async def ids(self) -> Sequence[str] | None:
+        if not self._known:
+            return None
+        ordered = (self._known.get(engine.name, ()) for engine in self._engines)
+        return tuple(dict.fromkeys(model for models in ordered for model in models))
+
+    async def run(self) -> None:
+        """Asks all engines, for ever."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS if self.reachable else REFRESH_UNKNOWN_SECONDS)
+
+    async def refresh(self) -> None:
+        answered = await asyncio.gather(*(self._ask(engine) for engine in self._engines))
+        reachable = frozenset(name for name in answered if name)
+        if reachable != self.reachable:
+            logger.info("engines that answer changed", extra={"engines": sorted(reachable)})
+        self.reachable = reachable
+
+    async def _ask(self, engine: Engine) -> str | None:
+        try:
+            async with asyncio.timeout(ASK_SECONDS_MAX):
+                self._known[engine.name] = await engine.models()
+        except (EngineFailed, TimeoutError):
+            return None
+        return engine.name
