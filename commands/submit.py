@@ -68,6 +68,8 @@ class Commands(Generic[State]):
         for attempt in range(SUBMIT_ATTEMPTS_MAX):
             assume_empty = new_stream and attempt == 0
             recorded = [] if assume_empty else await self._store.load(stream)
+            if recorded and recorded[0].meta.tenant != meta.tenant:
+                recorded = []  # another tenant's stream does not exist for this one
             try:
                 if expected_position is not None and expected_position != len(recorded):
                     raise StalePosition(stream, expected_position, len(recorded))

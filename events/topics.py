@@ -30,6 +30,16 @@ class Topics:
         """What the models say."""
         return f"{self.prefix}.tokens"
 
+    @property
+    def answers_group(self) -> str:
+        """The consumer group of the answering workers."""
+        return f"{self.prefix}.answers"
+
+    @property
+    def recorder_group(self) -> str:
+        """The consumer group of the recorders."""
+        return f"{self.prefix}.recorder"
+
     def routes(self, event: Event) -> tuple[str, ...]:
         """Every topic that the relay sends `event` to; the domain topic comes first."""
         domain = self.domain(event.context())

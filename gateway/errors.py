@@ -50,7 +50,9 @@ class InvalidKey(Declined):
     CODE: ClassVar[str] = "invalid_api_key"
 
     def __str__(self) -> str:
-        return "send a valid API key as `Authorization: Bearer KEY`; `thalweg keys create` makes one"
+        return (
+            "send a valid API key as `Authorization: Bearer KEY`; `thalweg keys create` makes one"
+        )
 
 
 @dataclass(unsafe_hash=True)

@@ -26,28 +26,24 @@ class Interrupt(Enum):
 class OpenStream:
     """One response under way. Used by its own task, interrupted by others."""
 
-    __slots__ = ("_scope", "patient", "reason", "sending_since")
+    __slots__ = ("_closed", "patient", "reason", "scope", "sending_since")
 
     def __init__(self, *, patient: bool) -> None:
         self.patient = patient
         """Goes on while the gateway drains, as far as there is time."""
         self.reason: Interrupt | None = None
         self.sending_since: float | None = None
-        self._scope: asyncio.Timeout | None = asyncio.timeout(None)
-
-    @property
-    def scope(self) -> asyncio.Timeout:
-        assert self._scope is not None
-        return self._scope
+        self.scope = asyncio.timeout(None)
+        self._closed = False
 
     def interrupt(self, reason: Interrupt) -> None:
         """Ends the work inside `scope`. The first reason stays."""
-        if self.reason is None and self._scope is not None:
+        if self.reason is None and not self._closed:
             self.reason = reason
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            self.scope.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        self._scope = None
+        self._closed = True
 
 
 class OpenStreams:
@@ -57,6 +53,8 @@ class OpenStreams:
         self._sweep: asyncio.TimerHandle | None = None
         self._drain_ends: asyncio.TimerHandle | None = None
         self.draining = False
+        self.send_seconds_max = limits.send_seconds_max
+        self.drain_seconds_max = limits.drain_seconds_max
 
     def __len__(self) -> int:
         return len(self._open)
@@ -117,5 +115,3 @@ async def _watch(receive: Receive, stream: OpenStream) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.interrupt(Interrupt.GONE)
-
-

@@ -19,6 +19,7 @@ from commands.accounts import (
     create_tenant,
     revoke_key,
 )
+from commands.store import Receipt
 from commands.submit import Commands, fingerprint
 from events.accounts import KeyCreated, KeyRevoked
 from events.envelope import Meta
@@ -56,10 +57,11 @@ def hash_of(key: str) -> str:
 
 async def make_key(
     settings: Settings, *, name: str, tenant: str = DEFAULT_TENANT, owner: str | None = None
-) -> tuple[KeyId, str]:
+) -> tuple[KeyId, str, Receipt]:
     """Makes the tenant if need be, and a key of it. The key is shown once: it is not stored.
 
-    Returns the key's id and the key. `owner` is the data subject of its calls, else the name.
+    Returns the key's id, the key and the receipt. `owner` is the data subject of the key's
+    calls; it is the name if none is given.
     """
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
     key_id = KeyId(fresh_id())
@@ -70,10 +72,10 @@ async def make_key(
             id_, lambda state: create_tenant(state, found), _meta(id_), fingerprint(tenant)
         )
         made = CreateKey(id_, key_id, name, owner or name, hash_of(key))
-        await commands.submit(
+        receipt = await commands.submit(
             id_, lambda state: create_key(state, made), _meta(id_), fingerprint(str(key_id))
         )
-    return key_id, key
+    return key_id, key, receipt
 
 
 async def list_keys(settings: Settings, *, tenant: str = DEFAULT_TENANT) -> list[KeyRow]:
@@ -88,12 +90,12 @@ async def list_keys(settings: Settings, *, tenant: str = DEFAULT_TENANT) -> list
     ]
 
 
-async def withdraw_key(settings: Settings, key: UUID, *, tenant: str = DEFAULT_TENANT) -> None:
+async def withdraw_key(settings: Settings, key: UUID, *, tenant: str = DEFAULT_TENANT) -> Receipt:
     """Takes a key out of service. Idempotent. Raises UnknownKey."""
     async with _accounts(settings) as (_, commands):
         id_ = tenant_named(tenant)
         command = RevokeKey(id_, KeyId(key))
-        await commands.submit(
+        return await commands.submit(
             id_, lambda state: revoke_key(state, command), _meta(id_), fingerprint(str(key))
         )
 

@@ -1,7 +1,8 @@
 """Every bound of the system in one place: its unit is in its name, its reason beside it.
 
-These are settings too (`THALWEG_` + the name in capitals), but the defaults are meant to stay. What must
-hold between them is checked here, so that a start with limits that contradict each other is refused.
+These are settings too (`THALWEG_` + the name in capitals), but the defaults are meant to stay.
+What must hold between them is checked here, so that a start with limits that contradict each other
+is refused.
 """
 
 from __future__ import annotations

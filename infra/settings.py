@@ -1,7 +1,9 @@
-"""Every setting and every limit, read once from THALWEG_* variables and checked before anything starts.
+"""Every setting and every limit, read once from THALWEG_* variables and checked before anything
+starts.
 
-A setting has a default that is right for `make run`. A limit has a unit in its name and its reason in its
-description. A wrong value is refused as one sentence a problem (`SettingsRefused`), never half obeyed.
+A setting has a default that is right for `make run`. A limit has a unit in its name and its reason
+in its description. A wrong value is refused as one sentence a problem (`SettingsRefused`), never
+half obeyed.
 """
 
 from __future__ import annotations
@@ -192,7 +194,7 @@ class Settings(Limits, BaseSettings):
         return settings
 
     def environment(self) -> dict[str, str]:
-        """The variables from which `load` makes these settings again: what a child process is given."""
+        """The variables from which `load` makes these settings again, for a child process."""
         out: dict[str, str] = {}
         for field in type(self).model_fields:
             text = _as_text(getattr(self, field))
@@ -201,7 +203,7 @@ class Settings(Limits, BaseSettings):
         return out
 
     def database_url(self, context: str) -> str:
-        """The address of a context's database; call it on settings that name one (see `servers.resolve`)."""
+        """A context's database, on settings that name one (see `servers.resolve`)."""
         url: str | None = getattr(self, f"{context}_database_url")
         if url is None:
             raise LookupError(
@@ -253,7 +255,7 @@ def _sentence(error: Any) -> str:
 
 
 def table_rows(kind: Literal["settings", "limits", "all"] = "all") -> list[tuple[str, str, str]]:
-    """(variable, default, meaning) of every setting, in order: the README's table is held to this."""
+    """(variable, default, meaning) of every setting, in order; the README is held to it."""
     rows: list[tuple[str, str, str]] = []
     for field, info in Settings.model_fields.items():
         is_limit = field in Limits.model_fields

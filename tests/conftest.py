@@ -9,7 +9,9 @@ HERE = Path(__file__).parent
 pytest_plugins = ["tests.fixtures.servers"]
 
 # Tests say what they set; what the person's shell sets for their own installation is not meant.
-for name in [name for name in os.environ if name.startswith("THALWEG_") and name != "THALWEG_CACHE"]:
+for name in [
+    name for name in os.environ if name.startswith("THALWEG_") and name != "THALWEG_CACHE"
+]:
     del os.environ[name]
 
 SLOW_ROOMS = ("system", "faults", "bench", "local_engine", "demo_model")

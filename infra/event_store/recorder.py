@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import OperationalError, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Cursor
+from psycopg.errors import PipelineAborted
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -21,6 +22,8 @@ from commands.store import Append
 from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
 
 EVENTS_TABLE = "stored_events"
+ABORTED_ATTEMPTS_MAX = 5
+"""Once in 300 conflicts the reason was missing; five times in a row it never was."""
 CommandKey = tuple[UUID, str]
 """Tenant and command id."""
 
@@ -126,8 +129,17 @@ class EventRecorder(PostgresApplicationRecorder):
         self, stored_events: Sequence[StoredEvent], **kwargs: Any
     ) -> Sequence[int] | None:
         once = PostgresApplicationRecorder.insert_events.__wrapped__
-        result: Sequence[int] | None = once(self, stored_events, **kwargs)
-        return result
+        for attempt in range(ABORTED_ATTEMPTS_MAX):
+            try:
+                result: Sequence[int] | None = once(self, stored_events, **kwargs)
+                return result
+            except OperationalError as error:
+                # Now and then psycopg reports a refused statement by the one behind it, as a
+                # pipeline that was aborted. Nothing was stored: the next try tells the reason.
+                aborted = isinstance(error.__cause__, PipelineAborted)
+                if not aborted or attempt + 1 == ABORTED_ATTEMPTS_MAX:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _insert_events(
         self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any

@@ -17,6 +17,8 @@ CREATE_RELAY = SQL(
     " context text PRIMARY KEY,"
     " epoch bigint NOT NULL DEFAULT 0,"
     " holder text,"
+    " session_pid integer,"
+    " session_start timestamptz,"
     " leased_until timestamptz NOT NULL DEFAULT '-infinity',"
     " position bigint NOT NULL DEFAULT 0,"
     " last_event uuid)"

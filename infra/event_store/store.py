@@ -13,8 +13,6 @@ from time import monotonic, sleep
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from eventsourcing.persistence import PersistenceError
-
 from commands.errors import StoreUnavailable
 from commands.store import Append, Receipt
 from events.envelope import Recorded
@@ -142,7 +140,7 @@ async def open_conversation_store(
 ) -> ConversationStore:
     """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
     recorder = await asyncio.to_thread(
-        _open, ConversationRecorder, database_url, "conversations", connections_max
+        open_recorder, ConversationRecorder, "conversations", database_url, connections_max
     )
     return ConversationStore(
         recorder,
@@ -161,7 +159,7 @@ async def open_account_store(
 ) -> AccountStore:
     """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
     recorder = await asyncio.to_thread(
-        _open, EventRecorder, database_url, "accounts", connections_max
+        open_recorder, EventRecorder, "accounts", database_url, connections_max
     )
     return AccountStore(
         recorder,
@@ -171,7 +169,14 @@ async def open_account_store(
     )
 
 
-def _open(make: type[R], database_url: str, schema: str, connections_max: int) -> R:
+def prepare_schema(context: str, database_url: str) -> None:
+    """Makes a context's schema if need be, for those who only read it. As `open_..._store`."""
+    make = ConversationRecorder if context == "conversations" else EventRecorder
+    open_recorder(make, context, database_url, connections_max=1).datastore.close()
+
+
+def open_recorder(make: type[R], schema: str, database_url: str, connections_max: int) -> R:
+    """A recorder on its own pool, its tables made. Raises StoreUnavailable, UnsafeSetting."""
     datastore = Datastore(
         database_url,
         schema=schema,
@@ -181,7 +186,7 @@ def _open(make: type[R], database_url: str, schema: str, connections_max: int) -
     try:
         recorder = make(datastore)
         create_schema(database_url, recorder)
-    except (PersistenceError, StoreUnavailable) as error:
+    except LOST as error:
         datastore.close()
         raise StoreUnavailable(str(error)) from error
     except BaseException:

@@ -1,7 +1,7 @@
 """Readers of Kafka: one that is told where to read, and one in a consumer group.
 
-Each has a thread of its own that works only when it is asked (`read`), so the hand-over is bounded by
-what was asked for. Offsets are looked up through a client apart: on the reader's own connection
+Each has a thread of its own that works only when it is asked (`read`), so the hand-over is bounded
+by what was asked for. Offsets are looked up through a client apart: on the reader's own connection
 they would wait behind its long poll.
 """
 
@@ -11,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 log = logging.getLogger("thalweg.kafka")
 
@@ -30,7 +31,11 @@ QUERY_SECONDS_MAX = 10.0  # to look up offsets; a broker that restarts needs a f
 CLOSE_SECONDS_MAX = 5.0  # leaving a group is one request
 REBALANCE_CALLBACK_SECONDS_MAX = 20.0  # a callback that hangs must not hold the thread for ever
 
+_LATEST: OffsetSpec = cast(Any, OffsetSpec).latest()
+_EARLIEST: OffsetSpec = cast(Any, OffsetSpec).earliest()
+
 _LATENCY: dict[str, str | int | float | bool] = {
+    "log_level": 3,
     "fetch.min.bytes": 1,
     # A partition that is added waits for the fetch under way, so a long poll is kept short.
     "fetch.wait.max.ms": 50,
@@ -50,6 +55,27 @@ _LATENCY: dict[str, str | int | float | bool] = {
     "auto.offset.reset": "earliest",  # what retention took away is passed over, never the rest
     "allow.auto.create.topics": False,
 }
+
+
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_CACHE,
+    }
+)
+_HOPELESS = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +113,12 @@ class OffsetQueries:
 
     async def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The offset that the next message of each partition will get."""
-        asked = [(TopicPartition(topic, number), OffsetSpec.latest()) for number in partitions]
+        asked = [(TopicPartition(topic, number), _LATEST) for number in partitions]
         return await self._list(asked)
 
     async def begin_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The oldest offset that each partition still has."""
-        asked = [(TopicPartition(topic, number), OffsetSpec.earliest()) for number in partitions]
+        asked = [(TopicPartition(topic, number), _EARLIEST) for number in partitions]
         return await self._list(asked)
 
     async def offsets_for_time(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int]:
@@ -110,13 +136,20 @@ class OffsetQueries:
     async def _list(self, asked: list[tuple[TopicPartition, OffsetSpec]]) -> dict[int, int]:
         if not asked:
             return {}
-        if self._admin is None:
-            raise QueryFailed("this reader is closed")
-        try:
-            answers = self._admin.list_offsets(dict(asked), request_timeout=QUERY_SECONDS_MAX)
-            results = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
-        except (KafkaException, ValueError) as error:
-            raise QueryFailed(f"offsets of {asked[0][0].topic} are not known: {error}") from error
+        until = time.monotonic() + QUERY_SECONDS_MAX
+        while True:
+            if self._admin is None:
+                raise QueryFailed("this reader is closed")
+            try:
+                answers = self._admin.list_offsets(dict(asked), request_timeout=QUERY_SECONDS_MAX)
+                results = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+                break
+            except KafkaException as error:
+                # A topic that is new, or a leader that has just moved: known a moment later.
+                if time.monotonic() > until or error.args[0].code() not in _PASSING:
+                    topic = asked[0][0].topic
+                    raise QueryFailed(f"offsets of {topic} are not known: {error}") from error
+            await asyncio.sleep(SLICE_SECONDS)
         return {
             partition.partition: result.offset
             for partition, result in zip(answers, results, strict=True)
@@ -127,7 +160,7 @@ class OffsetQueries:
 
 
 class _Reader:
-    """What both readers share: a thread, reads that survive cancellation, and calls between polls."""
+    """What both share: a thread, reads that survive cancellation, and calls between polls."""
 
     def __init__(self, bootstrap: str, configuration: dict[str, str | int | float | bool]) -> None:
         self._client = Client(
@@ -227,18 +260,9 @@ class _Reader:
                 message.timestamp()[1],
                 message.key(),
                 message.value(),
-                [(name, value or b"") for name, value in message.headers() or ()],
+                _headers(message),
             )
         )
-
-
-_HOPELESS = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-    }
-)
 
 
 class LogReader(_Reader):
@@ -329,11 +353,10 @@ class GroupReader(_Reader):
                 raise CommitFailed(str(result.error))
 
     def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
-        starts: Offsets = {}
         if self._on_assign is not None and partitions:
-            starts = self._on_loop(self._on_assign(_names(partitions))) or {}
-        for each in partitions:
-            each.offset = starts.get((each.topic, each.partition), each.offset)
+            starts = self._on_loop(self._on_assign(_names(partitions)))
+            for each in partitions:
+                each.offset = (starts or {}).get((each.topic, each.partition), each.offset)
         client.incremental_assign(partitions)
 
     def _revoked(self, client: Client, partitions: list[TopicPartition]) -> None:
@@ -348,6 +371,11 @@ class GroupReader(_Reader):
 
         done = asyncio.run_coroutine_threadsafe(run(), self._loop)
         return done.result(REBALANCE_CALLBACK_SECONDS_MAX)
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    found = cast(list[tuple[str, bytes | None]], message.headers() or [])
+    return [(name, value or b"") for name, value in found]
 
 
 def _positions(offsets: Offsets) -> list[TopicPartition]:

@@ -1,9 +1,9 @@
-"""A producer that leaves no gaps: idempotent, acknowledged by all replicas, all or nothing after a failure.
+"""A producer that leaves no gaps: idempotent, acks=all, all or nothing after a failure.
 
-Messages to one partition land in the order of the calls. As soon as one message is not delivered, all
-that are outstanding fail too, and later ones go through a fresh client: so nothing that was sent before
-a failure can land after it is known, except what was already on the wire (a late landing, once, in its
-place). `resets` counts those breaks. Keys go to the partitions that Java, aiokafka and Faust choose.
+Messages to one partition land in the order of the calls. As soon as one message is not delivered,
+all that are outstanding fail too, and later ones go through a fresh client: what was sent before a
+failure is known to have failed can land late only if it was already on the wire. `resets` counts
+those breaks. Keys go to the partitions that Java, aiokafka and Faust choose.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
@@ -25,6 +26,7 @@ Headers = list[tuple[str, bytes]]
 POLL_SECONDS = 0.1  # wakes at once for a report; this is only how soon closing is noticed
 SWEEPS_A_TIMEOUT = 10  # how often the age of the oldest message is looked at
 OUTSTANDING_KIBIBYTES_MAX = 65_536  # 64 MiB of messages: far above what is ever in flight
+MESSAGE_BYTES_MAX = 1_040_000  # the largest event with its headers; just below Kafka's default
 CLOSE_SECONDS_MAX = 5.0  # what a closing producer waits for its last messages
 
 
@@ -37,7 +39,7 @@ class Delivered:
 
 
 class NotDelivered(Exception):
-    """It is not known that the message is in the log; it may still land. Decide by reading the log."""
+    """It is not known whether the message is in the log; it may still land. Read the log."""
 
 
 class ProducerFull(Exception):
@@ -63,6 +65,7 @@ class Producer:
             "enable.gapless.guarantee": True,
             "acks": "all",
             "linger.ms": 0,
+            "log_level": 3,  # errors: it warns of the gapless guarantee at every start
             # Never: librdkafka's own timeout drops one message and sends the next. We time out
             # all of them at once (`_sweep`).
             "delivery.timeout.ms": 0,
@@ -71,6 +74,7 @@ class Producer:
             "reconnect.backoff.max.ms": 500,
             "retry.backoff.ms": 20,
             "retry.backoff.max.ms": 200,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
             "queue.buffering.max.messages": messages_max,
             "queue.buffering.max.kbytes": OUTSTANDING_KIBIBYTES_MAX,
             "socket.nagle.disable": True,
@@ -154,7 +158,7 @@ class Producer:
 
 
 class _Client:
-    """One librdkafka producer with the thread that polls it, from its first message to a failure."""
+    """One librdkafka producer with the thread that polls it, from its first message to a break."""
 
     def __init__(
         self,
@@ -164,7 +168,7 @@ class _Client:
     ) -> None:
         self._owner = owner
         self._loop = loop
-        self._client: Client | None = Client(configuration, logger=log)
+        self._client = Client(configuration, logger=log)
         self._reports: deque[tuple[asyncio.Future[Delivered], KafkaError | None, Message]] = deque()
         self._woken = False
         self._broken: str | None = None
@@ -183,8 +187,8 @@ class _Client:
         partition: int | None,
     ) -> "asyncio.Future[Delivered]":
         future: asyncio.Future[Delivered] = self._loop.create_future()
-        if self._broken is not None or self._client is None:
-            future.set_exception(NotDelivered(f"an earlier message failed: {self._broken}"))
+        if self._broken is not None:
+            self.outstanding[future] = time.monotonic()  # fails with the others, in a moment
             return future
         try:
             self._client.produce(
@@ -193,16 +197,14 @@ class _Client:
                 key=key,
                 partition=-1 if partition is None else partition,
                 on_delivery=partial(self._report, future),
-                headers=headers or [],
+                headers=cast(list[tuple[str, str | bytes | None]], headers or []),
             )
         except BufferError:
             raise ProducerFull("librdkafka's queue is full; send less at a time") from None
         except KafkaException as error:
             self._break(str(error))
-            future.set_exception(NotDelivered(str(error)))
-            return future
         self.outstanding[future] = time.monotonic()
-        if self._sweeper is None:
+        if self._sweeper is None and self._broken is None:
             self._sweep()
         return future
 
@@ -224,7 +226,7 @@ class _Client:
             self._loop.call_soon(self._owner._failed, self, reason)
 
     def _sweep(self) -> None:
-        """Breaks the client if its oldest message (the dictionary is in order) waits for too long."""
+        """Breaks the client if its oldest message (the first of the dictionary) is too old."""
         self._sweeper = None
         sent = next(iter(self.outstanding.values()), None)
         if sent is None:
@@ -252,14 +254,11 @@ class _Client:
             self._stop = True
 
     def _poll(self) -> None:
-        client = self._client
-        assert client is not None
         while not self._stop:
-            client.poll(POLL_SECONDS)
-        client.purge()
-        client.poll(0)
-        self._client = None
-        del client  # joins librdkafka's threads, here and not on the loop
+            self._client.poll(POLL_SECONDS)
+        self._client.purge()
+        self._client.poll(0)
+        self._client.close()  # waits for librdkafka's threads, here and not on the loop
         self._call(lambda: self._owner._gone(self))
 
     # on the loop --------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Real servers as child processes in a home folder: PostgreSQL, Redis and Kafka, for one machine.
 
-`EmbeddedServers` starts those that are asked for, side by side, and stops them. Nothing in the rest of the
-code knows that they are embedded: it gets their addresses as settings, like anybody's servers.
+`EmbeddedServers` starts those that are asked for, side by side, and stops them. Nothing in the
+rest of the code knows that they are embedded: it gets their addresses as settings, like anybody's
+servers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ ALL = ("postgres", "redis", "kafka")
 class EmbeddedServers:
     """The servers of one home folder. Starting and stopping is synchronous and may be repeated.
 
-    One owner a home: the supervisor holds a lock before it uses this; a test has a folder of its own.
+    One owner a home: the supervisor holds a lock before it uses this; a test has a folder of its
+    own.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class EmbeddedServers:
         every: tuple[ServerProcess, ...] = (self.postgres, self.redis, self.kafka)
         self.servers = {server.name: server for server in every if server.name in set(which)}
         self.memory = Memory(self.home)
+        self._settled = False
         for server in self.servers.values():
             server.choose(self.memory, rechoose=False)
 
@@ -85,14 +88,25 @@ class EmbeddedServers:
             redis_bytes_max=settings.redis_bytes_max,
         )
 
+    def settle(self) -> None:
+        """Ends what a killed run left behind and replaces ports that somebody else took meanwhile.
+
+        From here on the addresses hold. `start` does it too, if nobody did.
+        """
+        if not self._settled:
+            for server in self.servers.values():
+                server.settle(self.memory)
+            self._settled = True
+
     def start(
         self, *names: str, progress: Callable[[str, str], None] = lambda name, state: None
     ) -> None:
         """Starts the named ones (all, if none is named) and returns when they answer.
 
-        `progress(name, state)` may be called from several threads. If one fails, its `ServerDidNotStart`
-        is raised after the others have settled.
+        `progress(name, state)` may be called from several threads. If one fails, its
+        `ServerDidNotStart` is raised after the others have settled.
         """
+        self.settle()
         chosen = [self.servers[name] for name in names or self.servers]
         if not chosen:
             return
@@ -105,7 +119,7 @@ class EmbeddedServers:
         progress(server.name, "starting")
         if isinstance(server, KafkaServer):
             server.download(lambda done, of: progress("kafka", f"downloading {done} of {of}"))
-        server.start(self.memory)
+        server.start()
         progress(server.name, "ready")
 
     def stop(self, *names: str) -> None:
@@ -168,7 +182,7 @@ class EmbeddedServers:
 
 
 def resolve(settings: Settings) -> Settings:
-    """For commands beside a running `thalweg up`: the settings with the addresses its servers have."""
+    """For commands beside a running `thalweg up`: the settings with its servers' addresses."""
     if not (settings.home / "servers.json").exists():
         return settings
     return EmbeddedServers.of(settings).fill_in(settings)

@@ -1,4 +1,4 @@
-"""Kafka's jars: fetched by Maven coordinate, checked against recorded hashes, kept for every home."""
+"""Kafka's jars: fetched by Maven coordinate, checked against recorded hashes, kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JarRefused(Exception):
 
     def __init__(self, coordinate: str, expected: str, found: str) -> None:
         super().__init__(
-            f"{coordinate} has the SHA-256 {found}, but {expected} is recorded in {LOCK_FILE.name}; "
+            f"{coordinate} has the SHA-256 {found}, but {LOCK_FILE.name} says {expected}; "
             "the repository, or something on the way to it, gave another file. It was not kept."
         )
 

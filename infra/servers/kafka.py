@@ -17,8 +17,9 @@ FORMAT_SECONDS_MAX = 60
 ASK_SECONDS_MAX = 5.0
 MESSAGE_BYTES_MAX = 1_048_588  # Kafka's own default; event_bytes_max lies below it
 
-# One node cannot keep replicas. The session timeout is lowered so that a dead worker's partitions move in
-# seconds; topics are made by the wiring, with their partitions, and never by a misspelt name.
+# One node cannot keep replicas. The session timeout is lowered so that a dead worker's partitions
+# move in seconds; topics are made by the wiring, with their partitions, and never by a misspelt
+# name.
 CONFIGURATION = """
 process.roles=broker,controller
 node.id=1

@@ -44,7 +44,7 @@ def answers(port: int, seconds_max: float = 0.5) -> bool:
 
 
 class Memory:
-    """`servers.json` in the home folder (mode 600). One process at a time writes it: the lock's holder."""
+    """`servers.json` in the home folder (mode 600), written by the holder of the home alone."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "servers.json"

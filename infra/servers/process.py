@@ -1,4 +1,4 @@
-"""One server as a child process: start it under a warden, wait until it answers, stop it, kill it."""
+"""One server as a child process: start under a warden, wait until it answers, stop, kill."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ class ServerDidNotStart(Exception):
 
 
 class ServerProcess:
-    """What the embedded servers share. A subclass says how its server is prepared, run and asked."""
+    """What the embedded servers share. A subclass says how one is prepared, run and asked."""
 
     name = "server"
     stop_signal = signal.SIGTERM
     orphan_signal = signal.SIGKILL
-    start_tries_max = 2  # a port can be taken between choosing it and listening on it
 
     def __init__(
         self,
@@ -85,7 +84,15 @@ class ServerProcess:
 
     # life ---------------------------------------------------------------------------------
 
-    def start(self, memory: Memory) -> None:
+    def settle(self, memory: Memory) -> None:
+        """Before the first start: ends what a killed run left, then makes sure of free ports."""
+        with self._lock:
+            if self.running:
+                return
+            self._end_leftover()
+            self.choose(memory, rechoose=True)
+
+    def start(self) -> None:
         """Returns when the server answers; `ServerDidNotStart` says why it does not."""
         with self._lock:
             if self.running:
@@ -93,19 +100,14 @@ class ServerProcess:
             self._forget()
             for folder in (self.folder, self.log.parent, self._pid_file.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._end_leftover()
-            for attempt in range(1, self.start_tries_max + 1):
-                self.choose(memory, rechoose=True)
-                self.prepare()
+            self.prepare()
+            try:
                 self._spawn()
-                try:
-                    self._wait_ready()
-                    break
-                except ServerDidNotStart:
-                    self._end()
-                    if attempt == self.start_tries_max:
-                        raise
-            self.after_start()
+                self._wait_ready()
+                self.after_start()
+            except BaseException:
+                self._end()
+                raise
 
     def stop(self) -> None:
         """Ends the server in good order, by force after `stop_seconds_max`."""
@@ -210,7 +212,7 @@ class ServerProcess:
 
 
 def identity(pid: int) -> str:
-    """What tells a process from a later one with the same pid: its start time. Empty: no such process."""
+    """What tells a process from a later one with its pid: its start time. Empty: there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

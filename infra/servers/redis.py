@@ -43,7 +43,7 @@ def binary() -> str:
 
 
 class RedisServer(ServerProcess):
-    """Memory is bounded and nothing is evicted: a full one refuses writes, and Kafka serves instead."""
+    """Memory is bounded, nothing is evicted: a full one refuses writes and Kafka serves."""
 
     name = "redis"
     memory_bytes_max = 268_435_456

@@ -1,10 +1,11 @@
 """A tiny process that keeps one server: nothing outlives the supervisor, however it ends.
 
-Run as `python -I -S warden.py PIPE STOP_SIGNAL ORPHAN_SIGNAL STOP_SECONDS_MAX LOG LOG_BYTES_MAX USER
-COMMAND...`. PIPE is the read end of a pipe whose only writer is the supervisor: when it reads the end of
-it, the supervisor is gone and the server is stopped (then killed). If the warden itself is killed, Linux
-sends ORPHAN_SIGNAL to the server. The first line of standard output is the server's pid. What the server
-writes goes to LOG, which is turned over once when it is full. Standard library only, so it starts at once.
+Run as `python -I -S warden.py PIPE STOP_SIGNAL ORPHAN_SIGNAL STOP_SECONDS_MAX LOG LOG_BYTES_MAX
+USER COMMAND...`. PIPE is the read end of a pipe whose only writer is the supervisor: when it reads
+the end of it, the supervisor is gone and the server is stopped (then killed). If the warden itself
+is killed, Linux sends ORPHAN_SIGNAL to the server. The first line of standard output is the
+server's pid. What the server writes goes to LOG, which is turned over once when it is full.
+Standard library only, so it starts at once.
 """
 
 import ctypes
@@ -44,9 +45,9 @@ def _libc() -> ctypes.CDLL:
 def become(uid: int, gid: int) -> None:
     """Leaves root for good, but keeps the right to pass through folders that only root may enter.
 
-    PostgreSQL refuses to run as root, while the data or the virtual environment may lie below a folder of
-    mode 700. One capability says exactly that (CAP_DAC_READ_SEARCH; where a container has taken it away,
-    CAP_DAC_OVERRIDE); as an ambient one it survives exec.
+    PostgreSQL refuses to run as root, while the data or the virtual environment may lie below a
+    folder of mode 700. One capability says exactly that (CAP_DAC_READ_SEARCH; where a container
+    has taken it away, CAP_DAC_OVERRIDE); as an ambient one it survives exec.
     """
     linux = sys.platform == "linux"
     libc = _libc() if linux else None
@@ -73,7 +74,7 @@ def become(uid: int, gid: int) -> None:
 
 
 def die_with_parent(signal_number: int, parent: int) -> None:
-    """Linux only: the kernel sends the signal when the parent is gone. Comes after `become`, which clears it."""
+    """The kernel sends the signal when the parent is gone (Linux). `become` would clear it."""
     if sys.platform != "linux":
         return
     _libc().prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
@@ -116,7 +117,7 @@ def _spawn(command: list[str], user: str, orphan_signal: int, output: int) -> in
             uid, _, gid = user.partition(":")
             become(int(uid), int(gid))
         die_with_parent(orphan_signal, parent)
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - no shell is wanted
     except BaseException as problem:
         os.write(2, f"{command[0]} could not be started: {problem!r}\n".encode())
     os._exit(EXEC_FAILED)

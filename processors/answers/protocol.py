@@ -26,6 +26,7 @@ from events.conversations import EndKind, Usage
 from events.ids import AnswerId
 from processors.answers.engine import FinishReason
 from processors.answers.protocol_words import (
+    ERRORS,
     Acknowledge,
     Bounds,
     CancelAsked,
@@ -71,7 +72,7 @@ def hold(
     `said` is the fold of the answer's records up to the log's end at the time of the assignment or
     later; it must begin at or before the answer's first claim.
     """
-    state = Held(answer, worker, model, bounds, generation, said, traceparent)
+    state = Held(answer, worker, model, bounds, generation, fold=said, traceparent=traceparent)
     if said.end is not None:
         return _done(state, Acknowledge())
     return state, (Load(),)
@@ -289,15 +290,7 @@ def _hear(state: Held, put: Said | EngineFinished | EngineFailed, fresh: UUID) -
             heard, state = state.heard, replace(state, calling=False)
             if failure is Failure.FAILED and heard:
                 return _claim_over_own(state, fresh)
-            return _end(state, EndKind.FAIL, failure.value, message or _ERRORS[failure])
-
-
-_ERRORS = {
-    Failure.OVERLOADED: "All engines are busy. Try again later.",
-    Failure.REFUSED: "The engine refused the request.",
-    Failure.FAILED: "The engines failed. Try again later.",
-    Failure.CANNOT_CONTINUE: "An engine failed in the middle, and no other can go on from there.",
-}
+            return _end(state, EndKind.FAIL, failure.value, message or ERRORS[failure])
 
 
 def _say(state: Held, put: Said) -> Step:

@@ -1,4 +1,4 @@
-"""The words of the answer protocol: what a worker knows of a request, what comes in and goes out."""
+"""The words of the answer protocol: what a worker knows of a request, its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -148,6 +148,15 @@ class Failure(Enum):
     """It cannot go on from what was said."""
 
 
+ERRORS = {
+    Failure.OVERLOADED: "All engines are busy. Try again later.",
+    Failure.REFUSED: "The engine refused the request.",
+    Failure.FAILED: "The engines failed. Try again later.",
+    Failure.CANNOT_CONTINUE: "An engine failed in the middle, and no other can go on from there.",
+}
+"""What a client is told, if the engine gave no message."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFailed:
     call: int
@@ -260,5 +269,4 @@ class Forget:
 
 
 Output = Load | Send | Speak | Hush | StartTimer | StopTimer | Acknowledge | Forget
-Step = tuple[Held, tuple[Output, ...]]
 Step = tuple[Held, tuple[Output, ...]]

@@ -1,0 +1,113 @@
+"""How an answer looks on OpenAI's wire: chunks of a stream, or one object.
+
+The official clients want no `id:` and no `retry:` here, and a ping of one line: after an empty line
+they would read it as an event without data. A stream that only ends counts as a success there, so
+it ends with a finish reason and [DONE], or with an error.
+"""
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from events.answers import Entry, EntryEnd
+from events.conversations import EndKind
+from gateway.errors import Declined, status_of
+from gateway.event_stream import Whole
+from gateway.openai import errors
+
+DONE = b"data: [DONE]\n\n"
+STATUS_OF_FAILURE = {"refused": 400, "deadline": 504, "engine": 502}
+"""By the reason of a failed answer; others are 500."""
+
+
+def finish_reason(end: EntryEnd) -> str:
+    """OpenAI's word for it. It has none for a cancelled answer: what was said then stops."""
+    return "length" if end.reason == "length" else "stop"
+
+
+def failure(end: EntryEnd) -> tuple[int, dict[str, Any]]:
+    """Status and body for an answer that failed."""
+    status = STATUS_OF_FAILURE.get(end.reason, 500)
+    message = end.error or f"the answer failed ({end.reason})"
+    return status, errors.body_of(status, end.reason, message)
+
+
+def usage(end: EntryEnd) -> dict[str, int]:
+    prompt, completion = end.usage.prompt_tokens, end.usage.completion_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+class ChatFrames:
+    """The same bytes for the same answer, for ever."""
+
+    def __init__(self, answer: UUID, created: int, model: str, *, include_usage: bool) -> None:
+        head = {
+            "id": f"chatcmpl-{answer.hex}",
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+        self._before_text = self._head + b'{"index":0,"delta":{"content":'
+        self._after_text = b'},"logprobs":null,"finish_reason":null}' + self._tail
+        self._include_usage = include_usage
+
+    def opening(self) -> bytes:
+        delta = b'{"index":0,"delta":{"role":"assistant","content":""}'
+        return self._head + delta + b',"logprobs":null,"finish_reason":null}' + self._tail
+
+    def ping(self) -> bytes:
+        return b": ping\n"
+
+    def entry(self, entry: Entry) -> bytes:
+        text = b""
+        if entry.text:
+            text = self._before_text + orjson.dumps(entry.text) + self._after_text
+        if entry.end is None:
+            return text
+        if entry.end.kind is EndKind.FAIL:
+            return text + _frame(failure(entry.end)[1])
+        reason = finish_reason(entry.end).encode()
+        finish = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}' % reason
+        last = self._head + finish + self._tail
+        if self._include_usage:
+            last += self._head + b'],"usage":' + orjson.dumps(usage(entry.end)) + b"}\n\n"
+        return text + last + DONE
+
+    def broken(self, error: Declined) -> bytes:
+        return _frame(errors.body_of(status_of(error), error.CODE, str(error)))
+
+
+def _frame(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+def completion(answer: UUID, created: int, model: str, whole: Whole) -> bytes:
+    """The whole answer as one object. Its end should be a finish or a cancel."""
+    message = {
+        "role": "assistant",
+        "content": whole.text,
+        "refusal": None,
+    }
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish_reason(whole.end),
+    }
+    return orjson.dumps(
+        {
+            "id": f"chatcmpl-{answer.hex}",
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": [choice],
+            "usage": usage(whole.end),
+        }
+    )

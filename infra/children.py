@@ -1,0 +1,213 @@
+"""One role as a child process: its life, its log file, its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra.home import Part
+from infra.servers.lifeline import GO
+from infra.servers.warden import Log
+
+LINE_BYTES_MAX = 1_048_576  # of a log; a longer one is cut there
+RESTART_DELAY_SECONDS = (
+    0.25  # the second restart in a row waits this long, each next one twice that
+)
+SETTLED_SECONDS = 10.0  # a process that lived this long did not die of its start
+
+
+class Backoff:
+    """How long to wait before the next start: first nothing, then more and more, to a bound."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self._seconds_max = seconds_max
+        self._in_a_row = 0
+
+    def after(self, lived_seconds: float) -> float:
+        """The delay after a life of that length."""
+        self._in_a_row = 1 if lived_seconds >= SETTLED_SECONDS else self._in_a_row + 1
+        if self._in_a_row == 1:
+            return 0.0
+        # the exponent is bounded too: floats end somewhere
+        doublings = min(self._in_a_row - 2, 20)
+        return min(RESTART_DELAY_SECONDS * float(2**doublings), self._seconds_max)
+
+
+class Child:
+    """A role that runs until it is told to stop, and is started again when it dies.
+
+    `say(text)` is told what a person should know; `changed()` that `part` is another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        role: str | None = None,
+        ports: dict[str, int] | None = None,
+        environment: dict[str, str],
+        logs: Path,
+        log_bytes_max: int,
+        restart_delay_seconds_max: float,
+        say: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.part = Part(role or name, ports=ports or {})
+        self._command = command
+        self._environment = environment
+        logs.mkdir(parents=True, exist_ok=True)
+        self._log = Log(str(logs / f"{name}.jsonl"), log_bytes_max)
+        self._backoff = Backoff(restart_delay_seconds_max)
+        self._say, self._changed = say, changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._lifeline: int | None = None
+        self._go = False
+        self._stopping = False
+        self.last_words = ""
+
+    async def keep(self) -> None:
+        """Runs the role, again and again, until `stop`."""
+        while not self._stopping:
+            began = time.monotonic()
+            status = await self.run_once()
+            if self._stopping:
+                break
+            lived = time.monotonic() - began
+            delay = self._backoff.after(lived)
+            self._set("restarting")
+            again = f"again in {delay:g} s" if delay else "again now"
+            words = f": {self.last_words}" if self.last_words and status != -signal.SIGKILL else ""
+            self._say(f"{self.name} ended ({_status(status)}){words}; it is started {again}")
+            await asyncio.sleep(delay)
+        self._set("stopped")
+
+    async def run_once(self) -> int:
+        """One life; returns its exit status."""
+        read, write = os.pipe()
+        try:
+            # Started from the main thread: see lifeline.watch. A session of its own: Ctrl-C is for
+            # us.
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--lifeline",
+                str(read),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(read,),
+                start_new_session=True,
+                env=self._environment,
+                limit=LINE_BYTES_MAX,
+            )
+        except BaseException:
+            os.close(write)
+            raise
+        finally:
+            os.close(read)
+        self._lifeline = write
+        self.part.pid = self._process.pid
+        self._set("running" if self._go else "starting")
+        if self._go:
+            self.go()
+        try:
+            if self._process.stdout is not None:
+                await self._keep_log(self._process.stdout)
+            return await self._process.wait()
+        finally:
+            os.close(write)
+            self._lifeline = None
+            self.part.pid = None
+            if self._process.returncode is None:  # this task was cancelled
+                self._process.kill()
+
+    def go(self) -> None:
+        """Says that work may begin, to this life and to each later one."""
+        self._go = True
+        if self._lifeline is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lifeline, GO)
+            self._set("running")
+
+    async def stop(self, seconds_max: float) -> None:
+        """SIGTERM, and SIGKILL after the bound. The role does not come back."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)
+        try:
+            await asyncio.wait_for(process.wait(), seconds_max)
+        except TimeoutError:
+            self._say(f"{self.name} did not stop within {seconds_max:g} s and is killed")
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, now."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def close(self) -> None:
+        """Lets go of the log file."""
+        self._log.file.close()
+
+    def _set(self, state: str) -> None:
+        self.part.state = state
+        self._changed()
+
+    async def _keep_log(self, output: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await output.readuntil(b"\n")
+            except asyncio.IncompleteReadError as end:
+                line = end.partial
+                if not line:
+                    return
+            except asyncio.LimitOverrunError as long:
+                line = await output.read(long.consumed)
+            text = line.rstrip(b"\n")
+            if not text.strip():
+                continue
+            if not (text.startswith(b"{") and text.endswith(b"}")):
+                self.last_words = text.decode(errors="replace").strip()
+                text = self._wrapped(self.last_words)
+            self._log.write(text + b"\n")
+
+    def _wrapped(self, text: str) -> bytes:
+        """A line that is no JSON (a traceback, a library's own words) as JSON."""
+        fields = {
+            "time": datetime.now(UTC).isoformat(),
+            "level": "error",
+            "logger": "output",
+            "role": self.part.role,
+            "message": text,
+        }
+        return json.dumps(fields).encode()
+
+
+def _status(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def role_command(role: str) -> list[str]:
+    """How a role is started: its own interpreter, without the command line's imports."""
+    return [sys.executable, "-m", "infra.cli.run", role]

@@ -1,0 +1,1 @@
+"""The command line. Every verb imports its work when it is called: `--help` is quick."""

@@ -1,0 +1,120 @@
+"""The verbs of `thalweg`. Each imports its work when it is called, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+app = typer.Typer(
+    help="Thalweg: an event-sourced backend for chat products.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+REFUSED = 2
+
+
+def load_settings() -> Settings:
+    """The settings, or one sentence a problem on standard error and exit status 2."""
+    from infra.settings import Settings, SettingsRefused
+
+    try:
+        return Settings.load()
+    except SettingsRefused as refused:
+        for problem in refused.problems:
+            typer.echo(problem, err=True)
+        raise typer.Exit(REFUSED) from None
+
+
+@app.command()
+def up() -> None:
+    """Start everything on this machine; Ctrl-C stops it."""
+    from infra.cli.up import up as work
+
+    raise typer.Exit(work(load_settings()))
+
+
+@app.command()
+def run(
+    role: Annotated[
+        list[str], typer.Argument(help="gateway, relay, answers, recorder, projections, engine")
+    ],
+) -> None:
+    """Run the named roles in this process, against the servers of the settings."""
+    from infra.cli.run import run as work
+
+    raise typer.Exit(work(role))
+
+
+@app.command()
+def chat(
+    message: Annotated[str, typer.Argument(help="what to say to the model")],
+    model: Annotated[str | None, typer.Option(help="a model of /v1/models; else the first")] = None,
+) -> None:
+    """Ask a question; the answer is streamed into the terminal."""
+    from infra.cli.chat import chat as work
+
+    raise typer.Exit(work(load_settings(), message, model=model))
+
+
+@app.command()
+def ps(
+    as_json: Annotated[bool, typer.Option("--json", help="an array for programs")] = False,
+) -> None:
+    """List the servers and roles that run here."""
+    from infra.cli.ps import ps as work
+
+    raise typer.Exit(work(load_settings(), as_json=as_json))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is wrong with the set-up and what to do about it."""
+    from infra.cli.doctor import doctor as work
+
+    raise typer.Exit(work())
+
+
+@keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="what the key is for")] = "key",
+    tenant: Annotated[str, typer.Option(help="whose it is")] = "default",
+) -> None:
+    """Make an API key and print it; it is not shown again."""
+    from infra.cli.keys import create as work
+
+    raise typer.Exit(work(load_settings(), name=name, tenant=tenant))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys there are, without their secrets."""
+    from infra.cli.keys import list_all as work
+
+    raise typer.Exit(work(load_settings()))
+
+
+@keys.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="the key's id, as `list` shows it")],
+) -> None:
+    """Take a key's rights away, for good."""
+    from infra.cli.keys import revoke as work
+
+    raise typer.Exit(work(load_settings(), key))
+
+
+def main() -> None:
+    """The entry point of the program `thalweg`."""
+    app(prog_name="thalweg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`thalweg run ROLE...`: roles in this process until it is told to stop. `up` uses it too."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from infra.servers import lifeline
+from infra.settings import Settings, SettingsRefused
+
+ROLES = ("gateway", "relay", "answers", "recorder", "projections", "engine")
+PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
+REFUSED = 2  # exit status for settings or arguments that are wrong
+FAILED = 1
+
+log = logging.getLogger(__name__)
+
+
+def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
+    """Returns the exit status. With a lifeline, work begins when the supervisor says so."""
+    unknown = [role for role in roles if role not in (*ROLES, PREPARE)]
+    if unknown or not roles:
+        known = ", ".join(ROLES)
+        print(f"There is no role {', '.join(unknown)!r}; there are {known}.", file=sys.stderr)
+        return REFUSED
+    go = None if lifeline_fd is None else lifeline.watch(lifeline_fd)
+    try:
+        settings = Settings.load()
+    except SettingsRefused as refused:
+        print(refused, file=sys.stderr)
+        return REFUSED
+    from infra.telemetry import configure_logging
+
+    supervised = go is not None
+    configure_logging(
+        "+".join(roles),
+        level=settings.log_level,
+        form="json" if supervised else settings.log_format,
+    )
+    from infra import wiring
+
+    if go is not None:
+        go.wait()
+    else:
+        from infra.servers import resolve
+
+        settings = resolve(settings)
+    if PREPARE in roles:
+        prepare(settings)
+        return 0
+    return asyncio.run(_until_told([wiring.run_role(role, settings) for role in roles]))
+
+
+def prepare(settings: Settings) -> None:
+    """Makes what roles rely on: schemas, topics, and the first API key in `home/api-key`."""
+    from infra import wiring
+    from infra.servers.ports import write_private
+
+    finish(wiring.prepare(settings))
+    path = settings.home / "api-key"
+    if not path.exists():
+        write_private(path, f"{finish(wiring.first_key(settings))}\n")
+
+
+def finish(result: Any) -> Any:
+    """The wiring's functions may be coroutines or not."""
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+
+async def _until_told(roles: Sequence[Coroutine[Any, Any, object]]) -> int:
+    """Runs the roles side by side; SIGTERM and SIGINT cancel them, and so does the end of one."""
+    tasks = [asyncio.ensure_future(role) for role in roles]
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop()
+    status = 0
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("the role failed", exc_info=result)
+            status = FAILED
+    return status
+
+
+def main() -> int:
+    """For the supervisor: `python -m infra.cli.run ROLE --lifeline FD`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", nargs="+")
+    parser.add_argument("--lifeline", type=int)
+    given = parser.parse_args()
+    return run(given.role, lifeline_fd=given.lifeline)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Inference servers behind `processors.answers.engine.Engine`: one adapter a protocol."""
+
+from collections.abc import Sequence
+
+from infra.engines.http import Timers
+from infra.engines.openai import OpenAiEngine
+from infra.engines.tgi import TgiEngine
+from infra.limits import Limits
+from infra.settings import EngineAddress
+from processors.answers.engine import Engine
+
+
+def open_engine(address: EngineAddress, limits: Limits) -> Engine:
+    """The adapter for the protocol that the address names. It connects when it is first used."""
+    timers = Timers(
+        connect_seconds_max=limits.engine_connect_seconds_max,
+        first_token_seconds_max=limits.engine_first_token_seconds_max,
+        between_tokens_seconds_max=limits.engine_between_tokens_seconds_max,
+    )
+    if address.kind == "tgi":
+        return TgiEngine(address.url, timers, tokens_per_call_max=limits.engine_tokens_per_call_max)
+    return OpenAiEngine(address.url, timers)
+
+
+def open_engines(addresses: Sequence[EngineAddress], limits: Limits) -> tuple[Engine, ...]:
+    """One adapter an address, in their order."""
+    return tuple(open_engine(address, limits) for address in addresses)

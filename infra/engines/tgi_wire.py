@@ -1,0 +1,163 @@
+"""What Text Generation Inference 3 writes and reads, without the network: pure and strict."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from events.conversations import Sampling
+from infra.engines.stream import Malformed
+from processors.answers.engine import FinishReason
+
+STOP_SEQUENCES_MAX = 4
+"""TGI refuses more (its --max-stop-sequences). What it does not get, the worker finds itself."""
+
+SEED_MODULUS = 2**64
+"""TGI's seed is an unsigned number of 64 bits."""
+
+REASONS = {
+    "length": FinishReason.LENGTH,
+    "eos_token": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+}
+
+TOO_MANY = re.compile(
+    r"`inputs` tokens \+ `max_new_tokens` must be <= (\d+)\. Given: (\d+) `inputs` tokens"
+)
+TOO_LONG = re.compile(r"`inputs` must have less than (\d+) tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A transcript as the model's chat template writes it, without a BOS in front."""
+
+    text: str
+    tokens: int
+    """With the BOS that the tokenizer puts in front again."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Of the last event: why, and what was counted."""
+
+    reason: FinishReason
+    tokens: int | None
+    input_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of /generate_stream."""
+
+    text: str
+    id: int | None
+    logprob: float | None
+    special: bool
+    end: End | None
+
+
+def generate_body(inputs: str, sampling: Sampling, new_tokens_max: int) -> dict[str, Any]:
+    """The body of /generate_stream, without what TGI refuses to be told: temperature 0, top_p 1."""
+    parameters: dict[str, Any] = {"max_new_tokens": new_tokens_max, "details": True}
+    if sampling.temperature is not None:
+        parameters["do_sample"] = sampling.temperature > 0
+        if sampling.temperature > 0:
+            parameters["temperature"] = sampling.temperature
+    greedy = sampling.temperature == 0  # here top_p would make it sample after all
+    if sampling.top_p is not None and sampling.top_p < 1 and not greedy:
+        parameters["top_p"] = sampling.top_p
+    if sampling.seed is not None:
+        parameters["seed"] = sampling.seed % SEED_MODULUS
+    if sampling.stop:
+        parameters["stop"] = list(sampling.stop[:STOP_SEQUENCES_MAX])
+    return {"inputs": inputs, "parameters": parameters}
+
+
+def read_event(data: bytes) -> Event | dict[str, Any]:
+    """A token's event, or the JSON of an error's. Raises Malformed."""
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"an event is not JSON: {error}") from None
+    if not isinstance(event, dict):
+        raise Malformed("an event is not an object")
+    if "error" in event:
+        return event
+    token = event.get("token")
+    if not isinstance(token, dict) or not isinstance(token.get("text"), str):
+        raise Malformed("an event has no token with a text")
+    return Event(
+        text=token["text"],
+        id=_count(token.get("id")),
+        logprob=token["logprob"] if isinstance(token.get("logprob"), float) else None,
+        special=token.get("special") is True,
+        end=_end(event.get("details")),
+    )
+
+
+def _end(details: Any) -> End | None:
+    if details is None:
+        return None
+    if not isinstance(details, dict) or details.get("finish_reason") not in REASONS:
+        raise Malformed("the details of the last event have no finish reason that we know")
+    return End(
+        reason=REASONS[details["finish_reason"]],
+        tokens=_count(details.get("generated_tokens")),
+        input_tokens=_count(details.get("input_length")),
+    )
+
+
+def read_rendering(body: Any, bos_id: int | None) -> Rendering:
+    """Of /chat_tokenize; `bos_id` is the token that the tokenizer puts in front of every prompt.
+
+    A template writes the BOS as well, and no parameter keeps the tokenizer from adding another, so
+    the written one is taken off. Raises Malformed.
+    """
+    text = body.get("templated_text") if isinstance(body, dict) else None
+    tokens = body.get("tokenize_response") if isinstance(body, dict) else None
+    if not isinstance(text, str) or not isinstance(tokens, list):
+        raise Malformed("/chat_tokenize gave no templated_text with its tokens")
+    first = tokens[0] if tokens and isinstance(tokens[0], dict) else {}
+    if bos_id is None:
+        return Rendering(text, len(tokens))
+    if first.get("id") != bos_id:
+        return Rendering(text, len(tokens) + 1)
+    mark = first.get("text")
+    return Rendering(text.removeprefix(mark) if isinstance(mark, str) else text, len(tokens))
+
+
+def read_bos_id(body: Any) -> int | None:
+    """Of /tokenize: the id of a first token that covers no text. None: nothing is put in front."""
+    first = body[0] if isinstance(body, list) and body else None
+    if not isinstance(first, dict):
+        raise Malformed("/tokenize gave no tokens")
+    added = first.get("start") == 0 and first.get("stop") == 0
+    return _count(first.get("id")) if added else None
+
+
+def read_total_tokens_max(body: Any) -> int:
+    """Of /info: prompt and answer together. Raises Malformed."""
+    total = _count(body.get("max_total_tokens")) if isinstance(body, dict) else None
+    if total is None:
+        raise Malformed("/info names no max_total_tokens")
+    return total
+
+
+def read_models(body: Any) -> tuple[str, ...]:
+    """Of /info. Raises Malformed."""
+    model = body.get("model_id") if isinstance(body, dict) else None
+    if not isinstance(model, str):
+        raise Malformed("/info names no model_id")
+    return (model,)
+
+
+def room_of(refusal: str) -> int | None:
+    """How many tokens the context has room for, if this refusal is about that; else None."""
+    if found := TOO_MANY.search(refusal):
+        return max(0, int(found[1]) - int(found[2]))
+    return 0 if TOO_LONG.search(refusal) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

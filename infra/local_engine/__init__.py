@@ -1,0 +1,1 @@
+"""The local engine: a small model behind the protocol of Text Generation Inference 3.3."""

@@ -1,0 +1,219 @@
+"""Everything on one machine: embedded servers and roles, started, watched, restarted and stopped.
+
+What the settings replace by the user's own is not started. Servers and roles start side by side: a
+role imports its code while the servers come up and works once it is told to. If this process is
+killed, no child outlives it (see `servers.warden` and `servers.lifeline`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from infra.children import Backoff, Child, role_command
+from infra.home import Part, write_state
+from infra.servers import EmbeddedServers, ServerDidNotStart
+from infra.settings import PREFIX, EngineAddress, Settings
+
+ROLES = ("relay", "recorder", "projections", "gateway", "answers-1", "answers-2")
+STOP_ORDER = (("gateway",), ("answers-1", "answers-2"), ("relay", "recorder", "projections"))
+WATCH_SECONDS = 0.2  # between two looks at the servers' processes
+ASK_SECONDS = 0.1  # between two questions whether answers can be given
+PREPARE = "prepare"
+
+CommandOf = Callable[[str], Sequence[str]]
+
+
+class Display(Protocol):
+    """Where a person sees what happens."""
+
+    def state(self, name: str, state: str) -> None:
+        """A part is starting, ready, downloading..."""
+
+    def say(self, text: str) -> None:
+        """One sentence."""
+
+
+class NotPrepared(Exception):
+    """Schemas, topics or the first key could not be made."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"The databases and topics could not be prepared: {words}")
+
+
+class Supervisor:
+    """One installation. `start` returns when answers can be given, `stop` when nothing runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        display: Display,
+        *,
+        roles: Sequence[str] = ROLES,
+        prepare: str | None = PREPARE,
+        command_of: CommandOf = role_command,
+        answers_ready: Callable[[Settings], bool] | None = None,
+    ) -> None:
+        self._display = display
+        self._servers = EmbeddedServers.of(settings)
+        self._servers.settle()
+        self._answers_ready = answers_ready
+        local = not settings.engines
+        settings = self._servers.fill_in(settings)
+        if local:
+            port = settings.engine_port
+            port = port or self._servers.memory.port("engine", rechoose=True)
+            engine = EngineAddress(kind="tgi", url=f"http://127.0.0.1:{port}")
+            settings = settings.model_copy(update={"engines": (engine,), "engine_port": port})
+        self.settings = settings
+        self._server_parts = {
+            name: Part(name, ports=server.ports()) for name, server in self._servers.servers.items()
+        }
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(PREFIX)
+        } | settings.environment()
+        self._command_of = command_of
+        self._prepare = self._child(prepare, {}) if prepare else None
+        self._engine = self._child("engine", {"http": settings.engine_port}) if local else None
+        ports = {"gateway": {"http": settings.port}}
+        self._roles = {name: self._child(name, ports.get(name, {})) for name in roles}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def _child(self, name: str, ports: dict[str, int]) -> Child:
+        role = name.partition("-")[0]
+        return Child(
+            name,
+            self._command_of(role),
+            role=role,
+            ports=ports,
+            environment=self._environment,
+            logs=self.settings.home / "logs",
+            log_bytes_max=self.settings.log_bytes_max,
+            restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
+            say=self._display.say,
+            changed=self._write_state,
+        )
+
+    @property
+    def parts(self) -> list[Part]:
+        """Everything that runs, as `ps` shows it."""
+        children = [*([self._engine] if self._engine else []), *self._roles.values()]
+        return [*self._server_parts.values(), *(child.part for child in children)]
+
+    def _write_state(self) -> None:
+        if not hasattr(self, "_roles"):
+            return
+        host = self.settings.host
+        address = f"http://{host}:{self.settings.port}"
+        write_state(self.settings.home, self.parts, address=address)
+
+    # start --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Returns when answers can be given. `ServerDidNotStart` or `NotPrepared` says why not."""
+        self._write_state()
+        children = [*([self._engine] if self._engine else []), *self._roles.values()]
+        prepared = asyncio.create_task(self._prepare.run_once()) if self._prepare else None
+        try:
+            for child in children:
+                self._tasks.append(asyncio.create_task(child.keep()))
+                self._display.state(child.name, "starting")
+            if self._engine is not None:
+                self._engine.go()
+            await asyncio.gather(*(self._start_server(name) for name in self._server_parts))
+            for name in self._server_parts:
+                self._tasks.append(asyncio.create_task(self._watch_server(name)))
+            if prepared is not None and self._prepare is not None:
+                self._display.state(PREPARE, "starting")
+                self._prepare.go()
+                if await prepared:
+                    raise NotPrepared(self._prepare.last_words)
+                self._display.state(PREPARE, "ready")
+        finally:
+            if prepared is not None and not prepared.done() and self._prepare is not None:
+                self._prepare.kill()
+                await prepared
+        for child in children:
+            child.go()
+        await self._wait_for_answers()
+        for child in children:
+            self._display.state(child.name, "ready")
+
+    async def _start_server(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(name: str, state: str) -> None:
+            loop.call_soon_threadsafe(self._display.state, name, state)
+
+        await asyncio.to_thread(self._servers.start, name, progress=progress)
+        part = self._server_parts[name]
+        server = self._servers.servers[name]
+        part.pid, part.ports, part.state = server.pid, server.ports(), "running"
+        self._write_state()
+
+    async def _watch_server(self, name: str) -> None:
+        server, part = self._servers.servers[name], self._server_parts[name]
+        backoff = Backoff(self.settings.restart_delay_seconds_max)
+        began = time.monotonic()
+        while not self._stopping:
+            await asyncio.sleep(WATCH_SECONDS)
+            if server.running or self._stopping:
+                continue
+            part.pid, part.state = None, "restarting"
+            self._write_state()
+            delay = backoff.after(time.monotonic() - began)
+            when = f"in {delay:g} s" if delay else "now"
+            self._display.say(f"{name} ended; it is started again {when}")
+            await asyncio.sleep(delay)
+            began = time.monotonic()
+            try:
+                await self._start_server(name)
+            except ServerDidNotStart as problem:
+                self._display.say(str(problem))
+
+    async def _wait_for_answers(self) -> None:
+        if self._answers_ready is None:
+            return
+        told_at = time.monotonic() + self.settings.start_seconds_max
+        while not await asyncio.to_thread(self._answers_ready, self.settings):
+            if time.monotonic() > told_at:
+                told_at += self.settings.start_seconds_max
+                self._display.say(
+                    f"No answer after {self.settings.start_seconds_max:g} s; `thalweg doctor` and "
+                    f"the logs in {self.settings.home / 'logs'} say why. Still trying."
+                )
+            await asyncio.sleep(ASK_SECONDS)
+
+    # stop ---------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Doors first, servers last, each within its bound."""
+        self._stopping = True
+        bound = self.settings.drain_seconds_max + self.settings.stop_seconds_max
+        for names in STOP_ORDER:
+            members = [self._roles[name] for name in names if name in self._roles]
+            await asyncio.gather(*(child.stop(bound) for child in members))
+        rest = list(self._roles.values()) + ([self._engine] if self._engine else [])
+        await asyncio.gather(*(child.stop(bound) for child in rest))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._servers.stop)
+        for part in self._server_parts.values():
+            part.pid, part.state = None, "stopped"
+        self._write_state()
+        for child in [*rest, *([self._prepare] if self._prepare else [])]:
+            child.close()
+
+    def kill(self) -> None:
+        """For the impatient: no child is waited for in good order."""
+        for child in [*self._roles.values(), *([self._engine] if self._engine else [])]:
+            child.kill()
+        for server in self._servers.servers.values():
+            with contextlib.suppress(OSError):
+                server.kill()

@@ -1,0 +1,311 @@
+"""The one place that joins rooms and adapters: what each role is made of.
+
+Each role imports what it is made of when it is started, so that none pays for the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from commands.conversations import CONVERSATIONS
+from commands.submit import Commands
+from events.catalog import CONTEXTS
+from events.topics import Topics
+from infra import api_keys
+from infra.event_store import (
+    AccountStore,
+    ConversationStore,
+    open_account_store,
+    open_conversation_store,
+)
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.parts import Gateway
+    from infra.health import GroupHealth, Health
+    from infra.live_streams import RedisLiveStreams
+    from infra.served_models import ServedModels
+
+TOPICS = Topics()
+FIRST_KEY_NAME = "first"
+
+T = TypeVar("T")
+
+
+# What the supervisor and the command line ask for ----------------------------------------------
+
+
+async def prepare(settings: Settings) -> None:
+    """Makes the schemas and the topics, or refuses those that would break a promise. Idempotent."""
+    from infra.kafka.topics import make_topics
+
+    async def schemas() -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_conversations(settings))
+            await stack.enter_async_context(_accounts(settings))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(schemas())
+        group.create_task(make_topics(settings.kafka_servers, TOPICS, settings))
+
+
+async def first_key(settings: Settings) -> str:
+    """An API key of the default tenant, for a home that has none yet."""
+    _, key, _ = await api_keys.make_key(settings, name=FIRST_KEY_NAME)
+    return key
+
+
+async def create_key(settings: Settings, *, name: str, tenant: str) -> str:
+    """A new API key. Returns when the gateway's read model knows it, or after a bound."""
+    _, key, receipt = await api_keys.make_key(settings, name=name, tenant=tenant)
+    await _wait_for_keys(settings, receipt.stream, receipt.position)
+    return key
+
+
+async def list_keys(
+    settings: Settings, *, tenant: str = api_keys.DEFAULT_TENANT
+) -> list[api_keys.KeyRow]:
+    """The tenant's keys, revoked ones too."""
+    return await api_keys.list_keys(settings, tenant=tenant)
+
+
+async def revoke_key(
+    settings: Settings, key: str, *, tenant: str = api_keys.DEFAULT_TENANT
+) -> None:
+    """Takes a key out of service; gateways forget it within some seconds. Raises UnknownKey."""
+    receipt = await api_keys.withdraw_key(settings, UUID(key), tenant=tenant)
+    await _wait_for_keys(settings, receipt.stream, receipt.position)
+
+
+async def run_role(role: str, settings: Settings) -> None:
+    """Runs a role until it is cancelled; then it finishes in good order."""
+    await _ROLES[role](settings)
+
+
+# Roles -----------------------------------------------------------------------------------------
+
+
+async def _gateway(settings: Settings) -> None:
+    from gateway.app import create_app
+    from gateway.server import serve_gateway
+
+    async with _gateway_parts(settings) as parts:
+        stopping = asyncio.Event()
+        app = create_app(parts)
+        serving = serve_gateway(app, host=settings.host, port=settings.port, stopping=stopping)
+        await _until_cancelled(serving, stopping.set)
+
+
+@asynccontextmanager
+async def _gateway_parts(settings: Settings) -> AsyncIterator[Gateway]:
+    from gateway.answer_streams import AnswerStreams, Pace
+    from gateway.limits import GatewayLimits
+    from gateway.parts import Gateway
+    from infra.engines import open_engines
+    from infra.health import GroupHealth
+    from infra.live_streams import RedisLiveStreams
+    from infra.read_models import AnswersReadModel, KeysReadModel, ReadModels, StoredEnds
+    from infra.served_models import ServedModels
+    from infra.token_reader import KafkaTokenFolds
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_conversations(settings))
+        models = ReadModels(
+            settings.database_url("projections"), connections_max=settings.database_connections_max
+        )
+        stack.push_async_callback(models.close)
+        await models.open()
+        live = RedisLiveStreams(
+            settings.redis_url, prefix=TOPICS.prefix, partitions=settings.partitions
+        )
+        stack.push_async_callback(live.close)
+        await live.start()
+        folds = KafkaTokenFolds(settings.kafka_servers, TOPICS, partitions=settings.partitions)
+        stack.push_async_callback(folds.close)
+        engines = open_engines(settings.engines, settings)
+        for engine in engines:
+            stack.push_async_callback(engine.close)
+        served = ServedModels(engines)
+        await _run_beside(stack, served.run())
+        groups = GroupHealth(settings.kafka_servers)
+        yield Gateway(
+            conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
+            receipts=store,
+            keys=KeysReadModel(models),
+            answers=store,
+            streams=AnswerStreams(
+                live,
+                folds,
+                [AnswersReadModel(models), StoredEnds(store)],
+                Pace(
+                    keepalive_seconds=settings.keepalive_seconds,
+                    silent_seconds_max=2 * settings.answer_seconds_max + 60,
+                ),
+            ),
+            models=served,
+            admission=store,
+            health=_health(store, live, served, groups),
+            limits=GatewayLimits(
+                body_bytes_max=settings.body_bytes_max,
+                answer_tokens_max=settings.answer_tokens_max,
+                answer_tokens_default=settings.answer_tokens_default,
+                answer_seconds_max=settings.answer_seconds_max,
+                unanswered_requests_max=settings.unanswered_requests_max,
+                unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
+                drain_seconds_max=settings.drain_seconds_max,
+            ),
+        )
+
+
+def _health(
+    store: ConversationStore,
+    live: RedisLiveStreams,
+    served: ServedModels,
+    groups: GroupHealth,
+) -> Health:
+    from infra.health import READY, Health
+
+    async def postgres() -> str:
+        await store.ping()
+        return READY
+
+    async def redis() -> str:
+        await live.ping()
+        return READY
+
+    async def engines() -> str:
+        return READY if served.reachable else "no engine answers"
+
+    checks = {
+        "postgres": postgres,
+        "redis": redis,
+        "engines": engines,
+        "answers": groups.check(TOPICS.answers_group),
+        "recorder": groups.check(TOPICS.recorder_group),
+    }
+    return Health(checks, commands_need=["postgres"])
+
+
+async def _relay(settings: Settings) -> None:
+    from infra.kafka.producer import Producer
+    from infra.relay import Relay
+
+    async def one(context: str) -> None:
+        producer = Producer(settings.kafka_servers, client_id=f"relay-{context}")
+        relay = Relay(
+            context,
+            settings.database_url(context),
+            producer,
+            TOPICS,
+            lease_seconds_max=settings.lease_seconds_max,
+            events_per_read_max=settings.relay_events_per_read_max,
+        )
+        try:
+            await _until_cancelled(relay.run(), relay.stop)
+        finally:
+            await producer.close()
+
+    async with asyncio.TaskGroup() as group:
+        for context in CONTEXTS:
+            group.create_task(one(context))
+
+
+async def _answers(settings: Settings) -> None:
+    from infra.answers_worker import run_answers
+
+    async with _conversations(settings) as store:
+        await run_answers(settings, TOPICS, store)
+
+
+async def _recorder(settings: Settings) -> None:
+    from infra.recorder import run_recorder
+
+    async with _conversations(settings) as store:
+        await run_recorder(settings, TOPICS, store)
+
+
+async def _projections(settings: Settings) -> None:
+    from infra.projections import run_projections
+
+    await run_projections(settings, TOPICS)
+
+
+async def _engine(settings: Settings) -> None:
+    from infra.local_engine.main import serve
+
+    await serve("127.0.0.1", settings.engine_port)
+
+
+_ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
+    "gateway": _gateway,
+    "relay": _relay,
+    "answers": _answers,
+    "recorder": _recorder,
+    "projections": _projections,
+    "engine": _engine,
+}
+
+
+# Parts -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _conversations(settings: Settings) -> AsyncIterator[ConversationStore]:
+    store = await open_conversation_store(
+        settings.database_url("conversations"),
+        commands_queued_max=settings.commands_queued_max,
+        commands_per_transaction_max=settings.commands_per_transaction_max,
+        connections_max=settings.database_connections_max,
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _accounts(settings: Settings) -> AsyncIterator[AccountStore]:
+    store = await open_account_store(settings.database_url("accounts"))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _wait_for_keys(settings: Settings, stream: UUID, position: int) -> None:
+    from infra.read_models import KeysReadModel, ReadModels
+
+    models = ReadModels(settings.database_url("projections"), connections_max=1)
+    await models.open()
+    try:
+        await KeysReadModel(models).wait_applied(
+            stream, position, seconds_max=settings.read_after_seconds_max
+        )
+    finally:
+        await models.close()
+
+
+async def _run_beside(stack: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
+    """Runs `work` until the stack is left."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def _until_cancelled(work: Coroutine[object, object, T], stop: Callable[[], None]) -> T:
+    """Runs `work`; when this is cancelled, tells it to stop and waits until it has ended."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop()
+        await task
+        raise

@@ -1,0 +1,59 @@
+"""`answers@1`: how each answer ended and what it said, chunk by chunk, behind late cursors."""
+
+from collections.abc import Sequence
+
+from events.codec import encode_data
+from events.conversations import AnswerEnded
+from events.envelope import Event, Recorded
+from projections.tables import Db, Tables
+
+CREATE = """
+CREATE TABLE IF NOT EXISTS {main} (
+    answer uuid PRIMARY KEY,
+    tenant uuid NOT NULL,
+    conversation uuid NOT NULL,
+    kind text NOT NULL,
+    reason text NOT NULL,
+    prompt_tokens int NOT NULL,
+    completion_tokens int NOT NULL,
+    seams int NOT NULL,
+    ended_at timestamptz NOT NULL,
+    ended bytea NOT NULL  -- AnswerEnded as the codec has it: text may hold NUL, which text can't
+);
+"""
+
+INSERT = """
+INSERT INTO {main} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+FIND = "SELECT ended FROM {main} WHERE tenant = %s AND answer = %s"
+
+
+class Answers:
+    """Text, chunk lengths, error, usage and seams are in `ended`; what is counted has columns."""
+
+    tables = Tables("answers", 1)
+    context = "conversations"
+    types: frozenset[type[Event]] = frozenset({AnswerEnded})
+    own_tables = CREATE
+    own_suffixes: tuple[str, ...] = ("",)
+
+    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+        rows = [
+            (
+                event.answer,
+                one.meta.tenant,
+                event.conversation,
+                event.kind.value,
+                event.reason,
+                event.usage.prompt_tokens,
+                event.usage.completion_tokens,
+                len(event.seams),
+                one.meta.time,
+                encode_data(event),
+            )
+            for one in events
+            if isinstance(event := one.event, AnswerEnded)
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(self.tables.compose(INSERT), rows)

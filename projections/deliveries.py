@@ -1,0 +1,58 @@
+"""A record of a domain topic as a projection gets it: read as far as its envelope."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+
+from events.codec import Headers, from_cloudevent
+from events.envelope import Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What Kafka delivered, and what its headers say it is."""
+
+    topic: str
+    partition: int
+    offset: int
+    headers: Sequence[tuple[str, bytes]]
+    value: bytes | None
+    stream: UUID | None
+    """None: the envelope is damaged, nobody knows whose event it is."""
+    position: int
+    type_name: str
+
+    def decode(self) -> Recorded:
+        """The event. Raises Undecodable."""
+        return from_cloudevent(self.headers, self.value)
+
+
+def delivery(
+    topic: str,
+    partition: int,
+    offset: int,
+    headers: Sequence[tuple[str, bytes]] | None,
+    value: bytes | None,
+) -> Delivery:
+    found = dict(headers or ())
+    try:
+        stream: UUID | None = UUID(found["ce_subject"].decode())
+        position = int(found["ce_sequence"])
+        if position < 1:
+            raise ValueError
+    except (KeyError, ValueError):
+        stream, position = None, 0
+    type_name = found.get("ce_type", b"").decode(errors="replace")
+    return Delivery(topic, partition, offset, headers or (), value, stream, position, type_name)
+
+
+def pack_headers(headers: Headers | Sequence[tuple[str, bytes]]) -> bytes:
+    """Headers as one field of a dead letter; latin-1 keeps every byte."""
+    return orjson.dumps([(name, content.decode("latin-1")) for name, content in headers])
+
+
+def unpack_headers(packed: bytes) -> Headers:
+    """The inverse of `pack_headers`."""
+    return [(name, content.encode("latin-1")) for name, content in orjson.loads(packed)]

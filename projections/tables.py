@@ -1,0 +1,109 @@
+"""The tables of every projection beside its own: how far it is, what it could not apply."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+Db = Connection[TupleRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of `name@version`, all named `<name>_v<version>...`."""
+
+    name: str
+    version: int
+
+    def table(self, suffix: str = "") -> sql.Identifier:
+        main = f"{self.name}_v{self.version}"
+        return sql.Identifier(f"{main}_{suffix}" if suffix else main)
+
+    def compose(self, statement: LiteralString, **identifiers: sql.Composable) -> sql.Composed:
+        """A statement of ours (never of a caller's) with {main} and the common tables filled in."""
+        return sql.SQL(statement).format(
+            main=self.table(),
+            positions=self.table("positions"),
+            offsets=self.table("offsets"),
+            parked=self.table("parked"),
+            dead_letters=self.table("dead_letters"),
+            **identifiers,
+        )
+
+
+# Two processes that start at once would both find no table and both create it.
+LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(hashtextextended('thalweg projections', 0))"
+
+CREATE = """
+CREATE TABLE IF NOT EXISTS {positions} (stream uuid PRIMARY KEY, position bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS {offsets} (
+    topic text NOT NULL, partition int NOT NULL, next_offset bigint NOT NULL,
+    PRIMARY KEY (topic, partition));
+CREATE TABLE IF NOT EXISTS {parked} (
+    stream uuid PRIMARY KEY, problem text NOT NULL,
+    parked_at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS {dead_letters} (
+    topic text NOT NULL, partition int NOT NULL, record_offset bigint NOT NULL,
+    stream uuid, position bigint NOT NULL, problem text NOT NULL,
+    headers bytea NOT NULL, value bytea,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (topic, partition, record_offset),
+    UNIQUE (stream, position));
+"""
+
+DROP = "DROP TABLE IF EXISTS {table}"
+
+OFFSETS = "SELECT partition, next_offset FROM {offsets} WHERE topic = %s"
+LOCK_OFFSETS = """
+SELECT topic, partition, next_offset FROM {offsets}
+WHERE (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+ORDER BY topic, partition FOR UPDATE
+"""
+ENSURE_OFFSETS = """
+INSERT INTO {offsets} SELECT *, 0 FROM unnest(%s::text[], %s::int[]) ON CONFLICT DO NOTHING
+"""
+SAVE_OFFSETS = """
+UPDATE {offsets} AS known SET next_offset = new.next_offset
+FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS new (topic, partition, next_offset)
+WHERE known.topic = new.topic AND known.partition = new.partition
+  AND known.next_offset < new.next_offset
+"""
+POSITIONS = "SELECT stream, position FROM {positions} WHERE stream = ANY(%s)"
+SAVE_POSITIONS = """
+INSERT INTO {positions} SELECT * FROM unnest(%s::uuid[], %s::bigint[])
+ON CONFLICT (stream) DO UPDATE SET position = excluded.position
+"""
+PARKED = "SELECT stream FROM {parked} WHERE stream = ANY(%s)"
+PARK = "INSERT INTO {parked} (stream, problem) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+UNPARK = "DELETE FROM {parked} WHERE stream = %s"
+BURY = """
+INSERT INTO {dead_letters}
+    (topic, partition, record_offset, stream, position, problem, headers, value)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+BURIED = """
+SELECT topic, partition, record_offset, headers, value FROM {dead_letters}
+WHERE stream = %s ORDER BY position FOR UPDATE
+"""
+UNBURY = """
+DELETE FROM {dead_letters} WHERE topic = %s AND partition = %s AND record_offset = %s
+"""
+
+
+def create(connection: Db, tables: Tables, own: LiteralString) -> None:
+    """Makes the common tables and the projection's `own` ones, where they are missing."""
+    with connection.transaction():
+        connection.execute(LOCK_SCHEMA)
+        connection.execute(tables.compose(CREATE))
+        connection.execute(tables.compose(own))
+
+
+def drop(connection: Db, tables: Tables, suffixes: Iterable[str]) -> None:
+    """Removes all of a version: it is rebuilt from the log at the next start."""
+    common = ("positions", "offsets", "parked", "dead_letters")
+    with connection.transaction():
+        connection.execute(LOCK_SCHEMA)
+        for suffix in (*suffixes, *common):
+            connection.execute(tables.compose(DROP, table=tables.table(suffix)))

@@ -1,0 +1,30 @@
+"""The stores that the contract is held against."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.event_store import ConversationStore, MemoryStore, open_conversation_store
+from tests.fixtures.servers import DatabaseUrl
+
+Store = ConversationStore | MemoryStore
+
+
+@pytest.fixture
+async def conversations(database_url: DatabaseUrl) -> AsyncIterator[ConversationStore]:
+    """The store on Postgres, in an empty database."""
+    store = await open_conversation_store(database_url("conversations"))
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(params=["memory", pytest.param("conversations", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Each of our stores in turn."""
+    found: Store = request.getfixturevalue(request.param)
+    return found

@@ -1,0 +1,66 @@
+"""Topics are made once, checked at every start, and refused when they would break a promise."""
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from events.topics import Topics
+from infra.kafka.consumer import LogReader
+from infra.kafka.topics import TopicsNotMade, UnsafeTopic, WrongPartitions, make_topics
+from infra.settings import Settings
+
+SETTINGS = Settings(partitions=4)
+
+
+@pytest.fixture
+def topics(topic_prefix: str) -> Topics:
+    return Topics(topic_prefix.rstrip("."))
+
+
+async def test_all_topics_have_the_same_number_of_partitions(
+    kafka: str, topics: Topics, reader: LogReader
+) -> None:
+    await make_topics(kafka, topics, SETTINGS)
+    for name in (topics.domain("accounts"), topics.domain("conversations"), *topics.all_work):
+        assert await reader.end_offsets(name, range(4)) == dict.fromkeys(range(4), 0)
+    assert await reader.end_offsets(topics.tokens, range(4)) == dict.fromkeys(range(4), 0)
+
+
+async def test_making_them_again_changes_nothing(kafka: str, topics: Topics) -> None:
+    await make_topics(kafka, topics, SETTINGS)
+    await make_topics(kafka, topics, SETTINGS)
+
+
+async def test_another_number_of_partitions_is_refused(kafka: str, topics: Topics) -> None:
+    await make_topics(kafka, topics, SETTINGS)
+    with pytest.raises(WrongPartitions, match=r"has 4 partitions and the settings say 8"):
+        await make_topics(kafka, topics, Settings(partitions=8))
+
+
+async def test_too_short_a_retention_of_tokens_is_refused(kafka: str, topics: Topics) -> None:
+    await make_topics(kafka, topics, SETTINGS)
+    with pytest.raises(UnsafeTopic, match=r"tokens has retention\.ms=9600000"):
+        await make_topics(kafka, topics, Settings(partitions=4, answer_seconds_max=6_000))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("retention.bytes", "1000000"), ("cleanup.policy", "compact"), ("retention.ms", "3600000")],
+)
+async def test_a_domain_topic_that_forgets_is_refused(
+    kafka: str, topics: Topics, option: str, value: str
+) -> None:
+    name = topics.domain("conversations")
+    topic = NewTopic(name, num_partitions=4, replication_factor=1, config={option: value})
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([topic])[name].result(20)
+    with pytest.raises(UnsafeTopic, match=option):
+        await make_topics(kafka, topics, SETTINGS)
+
+
+async def test_a_kafka_that_is_not_there_is_named(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.kafka.topics.KAFKA_SECONDS_MAX", 0.5)
+    with pytest.raises(TopicsNotMade, match=r"127\.0\.0\.1:9 does not answer"):
+        await make_topics("127.0.0.1:9", topics, SETTINGS)
