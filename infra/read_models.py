@@ -29,6 +29,10 @@ APPLIED_POLL_SECONDS = 0.01
 """Between looks whether a projection has applied a command: it takes 5 to 20 ms."""
 
 
+class ProjectionMissing(StoreUnavailable):
+    """The tables are not there: no process of the role `projections` has run yet."""
+
+
 class ReadModels:
     """The connections of one process to the database of the projections."""
 
@@ -58,7 +62,7 @@ class ReadModels:
                 async with self._pool.connection() as connection:
                     return await (await connection.execute(query, values)).fetchall()
             except psycopg.errors.UndefinedTable:
-                raise StoreUnavailable("the projections have not run yet") from None
+                raise ProjectionMissing("the projections have not run yet") from None
             except PoolTimeout as error:
                 raise StoreUnavailable(str(error)) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -67,7 +71,10 @@ class ReadModels:
 
     async def position(self, tables: Tables, stream: UUID) -> int:
         """How far a projection has applied a stream. Raises StoreUnavailable."""
-        rows = await self.fetch(tables.compose(POSITIONS), ([stream],))
+        try:
+            rows = await self.fetch(tables.compose(POSITIONS), ([stream],))
+        except ProjectionMissing:
+            return 0
         return int(rows[0][1]) if rows else 0
 
     async def wait_applied(

@@ -213,6 +213,11 @@ class Settings(Limits, BaseSettings):
         return url
 
     @property
+    def local_host(self) -> str:
+        """Where this machine reaches the gateway, which may listen on every address."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
     def kafka_servers(self) -> str:
         """The bootstrap servers, on settings that name them (see `servers.resolve`)."""
         if self.kafka is None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from infra.children import Backoff, Child, role_command
 from infra.home import Part, write_state
 from infra.servers import EmbeddedServers, ServerDidNotStart
-from infra.settings import PREFIX, EngineAddress, Settings
+from infra.settings import PREFIX, Settings
 
 ROLES = ("relay", "recorder", "projections", "gateway", "answers-1", "answers-2")
 STOP_ORDER = (("gateway",), ("answers-1", "answers-2"), ("relay", "recorder", "projections"))
@@ -63,13 +63,7 @@ class Supervisor:
         self._servers.settle()
         self._answers_ready = answers_ready
         local = not settings.engines
-        settings = self._servers.fill_in(settings)
-        if local:
-            port = settings.engine_port
-            port = port or self._servers.memory.port("engine", rechoose=True)
-            engine = EngineAddress(kind="tgi", url=f"http://127.0.0.1:{port}")
-            settings = settings.model_copy(update={"engines": (engine,), "engine_port": port})
-        self.settings = settings
+        self.settings = settings = self._servers.fill_in(settings)
         self._server_parts = {
             name: Part(name, ports=server.ports()) for name, server in self._servers.servers.items()
         }
@@ -108,8 +102,7 @@ class Supervisor:
     def _write_state(self) -> None:
         if not hasattr(self, "_roles"):
             return
-        host = self.settings.host
-        address = f"http://{host}:{self.settings.port}"
+        address = f"http://{self.settings.local_host}:{self.settings.port}"
         write_state(self.settings.home, self.parts, address=address)
 
     # start --------------------------------------------------------------------------------

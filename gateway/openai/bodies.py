@@ -3,7 +3,7 @@
 A parameter that is null counts as absent, whether it is supported or not: clients send such.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,7 +63,7 @@ class ChatBody(Lenient):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Subject | None = None
-    n: Literal[1] = 1
+    n: Annotated[int, Field(ge=1, le=1)] = 1
 
     @property
     def include_usage(self) -> bool:

@@ -22,12 +22,13 @@ def chat(settings: Settings, message: str, *, model: str | None = None) -> int:
     except FileNotFoundError:
         print(f"There is no {settings.home / 'api-key'}; start with `thalweg up`.", file=sys.stderr)
         return FAILED
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host  # noqa: S104
-    connection = http.client.HTTPConnection(host, settings.port, timeout=SILENCE_SECONDS_MAX)
+    connection = http.client.HTTPConnection(
+        settings.local_host, settings.port, timeout=SILENCE_SECONDS_MAX
+    )
     try:
         return _ask(connection, key, message, model)
     except (OSError, http.client.HTTPException) as problem:
-        address = f"{host}:{settings.port}"
+        address = f"{settings.local_host}:{settings.port}"
         print(f"The gateway at {address} does not answer: {problem}.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
 
 from infra.cli.run import finish
 from infra.servers import resolve
@@ -27,26 +27,23 @@ def list_all(settings: Settings) -> int:
 
     def show(known: Settings) -> None:
         for key in finish(wiring.list_keys(known)):
-            print("\t".join(str(value) for value in _fields(key)))
+            state = "revoked" if key.revoked else "valid"
+            print(f"{key.id}  {key.created_at:%Y-%m-%d %H:%M}  {state:7}  {key.owner}  {key.name}")
 
     return _do(show, settings)
 
 
 def revoke(settings: Settings, key: str) -> int:
-    """Idempotent."""
+    """Takes the key out of service; gateways forget it within seconds."""
     from infra import wiring
 
     return _do(lambda known: finish(wiring.revoke_key(known, key)), settings)
 
 
-def _fields(key: Any) -> list[object]:
-    return list(key.values()) if isinstance(key, dict) else list(vars(key).values())
-
-
-def _do(work: Any, settings: Settings) -> int:
+def _do(work: Callable[[Settings], object], settings: Settings) -> int:
     try:
         work(resolve(settings))
-    except Exception as problem:
-        print(problem, file=sys.stderr)
+    except Exception as problem:  # of the database, of a command, of an id that is none
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
         return FAILED
     return 0

@@ -52,7 +52,12 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
 
         settings = resolve(settings)
     if PREPARE in roles:
-        prepare(settings)
+        try:
+            prepare(settings)
+        except Exception as problem:
+            log.exception("nothing could be prepared")
+            print(_sentence(problem), file=sys.stderr)  # the last words: what a person is shown
+            return FAILED
         return 0
     return asyncio.run(_until_told([wiring.run_role(role, settings) for role in roles]))
 
@@ -66,6 +71,12 @@ def prepare(settings: Settings) -> None:
     path = settings.home / "api-key"
     if not path.exists():
         write_private(path, f"{finish(wiring.first_key(settings))}\n")
+
+
+def _sentence(problem: BaseException) -> str:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return f"{type(problem).__name__}: {problem}".replace("\n", " ")
 
 
 def finish(result: Any) -> Any:

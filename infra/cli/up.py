@@ -172,21 +172,31 @@ class _Switch:
 
 
 def answers_ready(settings: Settings) -> bool:
-    """Whether the gateway says that an answer could be given now."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host  # noqa: S104
-    connection = http.client.HTTPConnection(host, settings.port, timeout=ASK_SECONDS_MAX)
+    """Whether the gateway could answer the owner of the first key now."""
     try:
-        connection.request("GET", "/readyz")
-        body = json.loads(connection.getresponse().read())
+        key = (settings.home / "api-key").read_text().strip()
+        ready = _get(settings, "/readyz", {})
+        return ready.get("answers") == "ready" and "data" in _get(
+            settings, "/v1/models", {"Authorization": f"Bearer {key}"}
+        )
     except (OSError, ValueError, http.client.HTTPException):
         return False
+
+
+def _get(settings: Settings, path: str, headers: dict[str, str]) -> dict[str, object]:
+    connection = http.client.HTTPConnection(
+        settings.local_host, settings.port, timeout=ASK_SECONDS_MAX
+    )
+    try:
+        connection.request("GET", path, headers=headers)
+        body = json.loads(connection.getresponse().read())
     finally:
         connection.close()
-    return isinstance(body, dict) and body.get("answers") == "ready"
+    return body if isinstance(body, dict) else {}
 
 
 def _welcome(settings: Settings, console: Console) -> None:
-    address = f"http://{settings.host}:{settings.port}"
+    address = f"http://{settings.local_host}:{settings.port}"
     key = (settings.home / "api-key").read_text().strip()
     body = json.dumps({"messages": [{"role": "user", "content": QUESTION}], "stream": True})
     console.print(

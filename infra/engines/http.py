@@ -81,12 +81,15 @@ class EventStream:
         """The data of the events that ended with the next bytes; None after the last. Raises
         EngineFailed."""
         arrived = await self._wait(self._response.content.readany())
-        if self._loop.time() > self.deadline:  # whoever sends all the time never makes us wait
-            raise silent(self._name)
+        if not arrived:
+            return None
         try:
-            return self._reader.feed(arrived) if arrived else None
+            events = self._reader.feed(arrived)
         except EventTooLong as error:
             raise EngineFailed(f"{self._name}: {error}") from None
+        if not events and self._loop.time() > self.deadline:
+            raise silent(self._name)  # whoever sends comments all the time never makes us wait
+        return events
 
     def wait_at_most(self, seconds_max: float) -> None:
         """The next wait ends this long from now."""

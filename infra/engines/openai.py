@@ -66,8 +66,8 @@ class OpenAiEngine:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Token | Finished, None]:
         try:
             model = self._model or await self._first_model()
-            asked = prompt.tokens_max
-            for _ in range(2):
+            asked, corrected = prompt.tokens_max, False
+            while True:
                 body = wire.chat_body(model, prompt, asked)
                 reading = _Reading(
                     self.name, asked, fewer=asked < prompt.tokens_max, continues=bool(prompt.said)
@@ -79,15 +79,12 @@ class OpenAiEngine:
                     return
                 except EngineRefused as refusal:  # before the first token, says `Engine`
                     room = wire.room_of(str(refusal))
-                    if room is None or room >= asked:
-                        raise
-                    if room < 1 and not prompt.said:
+                    if room is None or corrected or (room < 1 and not prompt.said):
                         raise
                     if room < 1:
                         yield Finished(FinishReason.LENGTH, tokens=0, context_full=True)
                         return
-                    asked = room
-            raise EngineFailed(f"{self.name}: the room in its context changes from call to call")
+                    asked, corrected = min(asked, room), True
         except EngineFailed:
             self._model = None
             raise

@@ -79,8 +79,8 @@ class TgiEngine:
             context_tokens, bos_id = self._limits or await self._read_limits()
             rendering = await self._render(prompt.messages, bos_id)
             # How many tokens `said` takes is not known here. If it is too much, TGI says how much.
-            room = context_tokens - rendering.tokens
-            for _ in range(2):
+            room, corrected = context_tokens - rendering.tokens, False
+            while True:
                 if room < 1:
                     yield _context_is_full(prompt)
                     return
@@ -94,10 +94,9 @@ class TgiEngine:
                     return
                 except EngineRefused as refusal:  # before the first token, says `Engine`
                     left = wire.room_of(str(refusal))
-                    if left is None:
+                    if left is None or corrected:
                         raise
-                    room = left
-            raise EngineFailed(f"{self.name}: the room in its context changes from call to call")
+                    room, corrected = left, True
         except EngineFailed:
             self._forget()
             raise
@@ -160,13 +159,11 @@ class _Reading:
         event = wire.read_event(data)
         if isinstance(event, dict):
             raise streamed_complaint(self._name, event, said=self._tokens > 0)
+        if self._tokens == self._asked:  # it goes on against what it was asked: stop it here
+            return (self._finished(wire.End(FinishReason.LENGTH, self._tokens, None)),)
         self._tokens += 1
         said = () if event.special else (Token(event.text, event.id, event.logprob),)
-        if event.end is not None:
-            return (*said, self._finished(event.end))
-        if self._tokens >= self._asked:  # it goes on against what it was asked: stop it here
-            return (*said, self._finished(wire.End(FinishReason.LENGTH, self._tokens, None)))
-        return said
+        return said if event.end is None else (*said, self._finished(event.end))
 
     def ended(self) -> None:
         return None

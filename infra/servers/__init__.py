@@ -18,7 +18,7 @@ from infra.servers.ports import Memory
 from infra.servers.postgres import PostgresServer
 from infra.servers.process import ServerDidNotStart, ServerProcess
 from infra.servers.redis import RedisServer
-from infra.settings import CONTEXTS, Settings
+from infra.settings import CONTEXTS, EngineAddress, Settings
 
 __all__ = ["EmbeddedServers", "ServerDidNotStart", "resolve"]
 
@@ -68,20 +68,21 @@ class EmbeddedServers:
         for server in self.servers.values():
             server.choose(self.memory, rechoose=False)
 
+    @staticmethod
+    def needed(settings: Settings) -> list[str]:
+        """The names of the servers that the settings do not replace."""
+        databases = [getattr(settings, f"{context}_database_url") for context in CONTEXTS]
+        needs = {"postgres": None in databases, "redis": settings.redis is None}
+        needs["kafka"] = settings.kafka is None
+        return [name for name, is_needed in needs.items() if is_needed]
+
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Those servers that the settings do not replace by the user's own."""
-        which = []
-        if any(getattr(settings, f"{context}_database_url") is None for context in CONTEXTS):
-            which.append("postgres")
-        if settings.redis is None:
-            which.append("redis")
-        if settings.kafka is None:
-            which.append("kafka")
         return cls(
             settings.home,
             cache=settings.cache,
-            which=which,
+            which=cls.needed(settings),
             start_seconds_max=settings.start_seconds_max,
             stop_seconds_max=settings.stop_seconds_max,
             log_bytes_max=settings.log_bytes_max,
@@ -96,6 +97,7 @@ class EmbeddedServers:
         if not self._settled:
             for server in self.servers.values():
                 server.settle(self.memory)
+            self.memory.port("engine", rechoose=True)
             self._settled = True
 
     def start(
@@ -167,8 +169,8 @@ class EmbeddedServers:
         return {name: server.pid for name, server in self.servers.items()}
 
     def fill_in(self, settings: Settings) -> Settings:
-        """The settings with these servers' addresses: what every role is given."""
-        found: dict[str, str] = {}
+        """The settings with these servers' addresses, and the local engine's if none is named."""
+        found: dict[str, object] = {}
         if "kafka" in self.servers:
             found["kafka"] = self.kafka_bootstrap
         if "redis" in self.servers:
@@ -178,6 +180,10 @@ class EmbeddedServers:
                 field = f"{context}_database_url"
                 if getattr(settings, field) is None:
                     found[field] = self.database_url(context)
+        if not settings.engines:
+            port = settings.engine_port or self.memory.port("engine", rechoose=False)
+            found["engine_port"] = port
+            found["engines"] = (EngineAddress(kind="tgi", url=f"http://127.0.0.1:{port}"),)
         return settings.model_copy(update=found)
 
 

@@ -4,24 +4,30 @@ What the fold says goes to the answer's live stream; the end that counts goes to
 offset is committed only up to the first record of the oldest answer that is not both ended and
 recorded, so a recorder that starts anew folds all such answers again from their beginning. Both
 outputs may be repeated: a live stream takes only what follows, the event store one end an answer.
-
-`PartitionFolds` is the pure part. `Recorder` runs it against a log, live streams and an event store.
 """
 
 import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
-from events.answers import EMPTY, Chunk, Claim, End, Entry, Fold, end_entry, ended_event, fold
+from events.answers import ended_event
 from events.codec import Undecodable, decode_token_record
-from events.conversations import AnswerEnded
 from events.ids import AnswerId, ConversationId, fresh_id
+from processors.answers.recorder_folds import Following, PartitionFolds
+from processors.answers.recorder_ports import (
+    AnswerEnds,
+    EndsUnavailable,
+    LiveUnavailable,
+    LiveWriter,
+    LogRecord,
+    Outcome,
+    TokenLog,
+)
 
 log = logging.getLogger("thalweg.recorder")
 
@@ -31,206 +37,21 @@ KEEP_UP_SECONDS = 0.5
 """Between signs of life for gateways, which believe one for two seconds."""
 RECORDS_PER_READ_MAX = 500
 READ_SECONDS_MAX = 0.25
-"""An idle read comes back this often, to commit and to look for answers that look open."""
+"""An idle read comes back this often, to commit."""
 ENDS_AT_ONCE_MAX = 64
 """Commands under way: the event store puts what has queued into one transaction."""
 ENDS_WAITING_MAX = 2_000
 """Ends that wait for the event store. With more, reading pauses until it is back."""
 RUNS_PER_PIPELINE_MAX = 200
 """Answers whose entries go to Redis in one round trip."""
-ENTRIES_PER_RUN_MAX = 256
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 2.0
 """Between attempts while Redis or Postgres is away."""
 OWED_ENDED_MAX = 5_000
-"""Recorded answers whose last entries Redis still lacks; the oldest are dropped, since their readers
-find the recorded end."""
-FORGOTTEN_MAX = 10_000
-"""Answers that are over, whose late records are passed over at once instead of looking open."""
-
-
-# Ports ------------------------------------------------------------------------------------------
-
-
-class LiveUnavailable(Exception):
-    """Live streams cannot be written now."""
-
-
-class EndsUnavailable(Exception):
-    """The event store does not answer now; ask again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Entries for one answer's live stream, in order, from index `first` on."""
-
-    answer: AnswerId
-    first: int
-    entries: Sequence[Entry]
-    recorded: bool
-    """The end is in the event store: the stream's expiry starts."""
-
-
-class LiveWriter(Protocol):
-    """Implementation: infra/live_streams.py."""
-
-    async def append(self, runs: Sequence[Run]) -> Sequence[int]:
-        """For each run how many entries the stream has afterwards.
-
-        Less than the run's first index: entries before it are missing, and nothing was added. Of a
-        run that the stream has in part only the rest is added. Raises LiveUnavailable.
-        """
-
-    async def keep_up(self, partitions: Iterable[int], recorder: str) -> frozenset[int]:
-        """Tells gateways that these are kept up to date; returns those where no such sign stood.
-
-        Raises LiveUnavailable.
-        """
-
-
-class Outcome(Enum):
-    RECORDED = "recorded"
-    UNKNOWN = "unknown"
-    """There is no such answer in that conversation: it was never asked for."""
-    REFUSED = "refused"
-    """It will never be taken."""
-
-
-class AnswerEnds(Protocol):
-    """The event store. Implementation: infra/recorder.py."""
-
-    async def record(self, ended: AnswerEnded) -> Outcome:
-        """Records the end, once. Raises EndsUnavailable."""
-
-    async def is_over(self, answer: AnswerId) -> bool:
-        """Whether the end is recorded, or the answer unknown. Raises EndsUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record of `thalweg.tokens`."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-
-
-class TokenLog(Protocol):
-    """The recorder's membership in its consumer group. Implementation: infra/recorder.py."""
-
-    async def read(self, records_max: int, seconds_max: float) -> Sequence[LogRecord]:
-        """What has come. Tells of assignments through the recorder's methods while it reads."""
-
-    async def commit(self, offsets: Mapping[int, int]) -> bool:
-        """Stores the offsets of the next records to read; False if it could not be done now."""
-
-    async def pause(self, partitions: Iterable[int]) -> None: ...
-
-    async def resume(self, partitions: Iterable[int]) -> None: ...
-
-
-# The pure part ----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Following:
-    """One answer that is being followed."""
-
-    answer: AnswerId
-    conversation: ConversationId
-    partition: int
-    first_offset: int
-    seen_at: float
-    fold: Fold = EMPTY
-    streamed: int = 0
-    """Entries that its live stream has, as far as we know."""
-    recorded: bool = False
-    expiry_set: bool = False
-
-    @property
-    def said(self) -> int:
-        """Entries that the fold has."""
-        return self.fold.next_index + (self.fold.end is not None)
-
-    @property
-    def owes(self) -> bool:
-        """Whether the live stream lacks something."""
-        return self.streamed < self.said or (self.recorded and not self.expiry_set)
-
-    def run(self) -> Run:
-        """What to add next to the live stream."""
-        until = min(self.said, self.streamed + ENTRIES_PER_RUN_MAX)
-        texts = self.fold.chunks[self.streamed : until]
-        entries = [Entry(index, text) for index, text in enumerate(texts, self.streamed)]
-        if self.fold.end is not None and until == self.said and self.streamed < self.said:
-            entries.append(end_entry(self.fold.end))
-        return Run(self.answer, self.streamed, entries, self.recorded)
-
-    def added(self, run: Run, has: int) -> None:
-        """The live stream has `has` entries after `run`."""
-        self.streamed = has
-        if run.recorded and has >= self.said:
-            self.expiry_set = True
-
-
-@dataclass(slots=True)
-class PartitionFolds:
-    """The answers of one partition that are not over yet."""
-
-    partition: int
-    next_offset: int | None = None
-    answers: dict[AnswerId, Following] = field(default_factory=dict)
-    """In the order of their first records."""
-    over: OrderedDict[AnswerId, None] = field(default_factory=OrderedDict)
-    """The last ones that are over."""
-
-    def take(
-        self,
-        offset: int,
-        conversation: ConversationId,
-        record: Claim | Chunk | End,
-        now: float,
-    ) -> Following | None:
-        """The answer that the record changed; None if it does not count."""
-        self.next_offset = offset + 1
-        if record.answer in self.over:
-            return None
-        following = self.answers.get(record.answer)
-        if following is None:
-            following = Following(record.answer, conversation, self.partition, offset, now)
-            self.answers[record.answer] = following
-        before = following.fold
-        following.fold = fold(before, record)
-        return None if following.fold is before else following
-
-    def skip(self, offset: int) -> None:
-        """The record at that offset says nothing."""
-        self.next_offset = offset + 1
-
-    def forget(self, answer: AnswerId) -> None:
-        """It is over: it holds no offset back any more."""
-        self.answers.pop(answer, None)
-        self.over[answer] = None
-        while len(self.over) > FORGOTTEN_MAX:
-            self.over.popitem(last=False)
-
-    @property
-    def safe_offset(self) -> int | None:
-        """Where a new reader must start so that it folds every answer that is not over."""
-        oldest = next(iter(self.answers.values()), None)
-        return self.next_offset if oldest is None else oldest.first_offset
-
-    def open_since(self, before: float) -> Iterator[Following]:
-        """Answers without an end whose first record was seen before that time."""
-        for following in self.answers.values():
-            if following.seen_at > before:
-                return
-            if following.fold.end is None:
-                yield following
-
-
-# The shell --------------------------------------------------------------------------------------
+"""Recorded answers whose last entries Redis still lacks; with more, the oldest are dropped: their
+readers find the recorded end."""
+WARNING_SECONDS = 1.0
+"""Between two warnings that the event store is away, however many ends wait for it."""
 
 
 @dataclass
@@ -265,7 +86,8 @@ class Recorder:
         self._committed: dict[int, int] = {}
         self._owing: OrderedDict[AnswerId, Following] = OrderedDict()
         self._owes = asyncio.Event()
-        self._waiting: dict[AnswerId, asyncio.Task[None]] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._warned_at = 0.0
         self._at_once = asyncio.Semaphore(ENDS_AT_ONCE_MAX)
         self._paused: frozenset[int] = frozenset()
         self._kept_up: set[int] = set()
@@ -298,17 +120,19 @@ class Recorder:
     async def run(self, source: TokenLog) -> None:
         """Reads and records until cancelled."""
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write_live(), name="recorder: live streams")
+            helpers = [
+                group.create_task(self._write_live(), name="recorder: live streams"),
+                group.create_task(self._look_for_ended(), name="recorder: answers that look open"),
+            ]
             try:
                 await self._read(source)
             finally:
-                writer.cancel()
-                for task in list(self._waiting.values()):
+                for task in (*helpers, *self._waiting):
                     task.cancel()
-                await asyncio.gather(*self._waiting.values(), return_exceptions=True)
+                await asyncio.gather(*self._waiting, return_exceptions=True)
 
     async def _read(self, source: TokenLog) -> None:
-        committed_at = looked_at = time.monotonic()
+        committed_at = time.monotonic()
         while True:
             await self._hold_back(source)
             records = await source.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
@@ -318,12 +142,9 @@ class Recorder:
             if now - committed_at >= COMMIT_SECONDS:
                 await self._commit(source)
                 committed_at = now
-            if now - looked_at >= self._answer_seconds_max / 10:
-                await self._look_for_ended(now)
-                looked_at = now
 
     async def _hold_back(self, source: TokenLog) -> None:
-        """With too many ends waiting for the event store nothing more is read, so memory is bounded.
+        """With too many ends waiting for the event store nothing more is read: memory is bounded.
 
         The log is still polled, so that the group does not take us for dead.
         """
@@ -363,10 +184,10 @@ class Recorder:
         if following.owes:
             self._owing[following.answer] = following
             self._owes.set()
-        if following.fold.end is not None and following.answer not in self._waiting:
+        if following.fold.end is not None:  # nothing counts after it, so this is the one time
             task = asyncio.create_task(self._record_end(folds, following))
-            self._waiting[following.answer] = task
-            task.add_done_callback(lambda _: self._waiting.pop(following.answer, None))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
 
     async def _commit(self, source: TokenLog) -> None:
         offsets = {
@@ -378,18 +199,21 @@ class Recorder:
         if offsets and await source.commit(offsets):
             self._committed |= {p: at for p, at in offsets.items() if p in self._partitions}
 
-    async def _look_for_ended(self, now: float) -> None:
-        """A late claim for an answer that is over looks like an open answer: nothing may wait for it."""
-        for folds in list(self._partitions.values()):
-            for following in list(folds.open_since(now - self._answer_seconds_max)):
-                try:
-                    over = await self._ends.is_over(following.answer)
-                except EndsUnavailable:
-                    return
-                if over and following.fold.end is None:
-                    folds.forget(following.answer)
-                    self._owing.pop(following.answer, None)
-                    self.counts.forgotten += 1
+    async def _look_for_ended(self) -> None:
+        """A late claim for an answer that is over looks like an open one: nothing waits for it."""
+        while True:
+            await asyncio.sleep(self._answer_seconds_max / 10)
+            before = time.monotonic() - self._answer_seconds_max
+            for folds in list(self._partitions.values()):
+                for following in list(folds.open_since(before)):
+                    try:
+                        over = await self._ends.is_over(following.answer)
+                    except EndsUnavailable:
+                        break
+                    if over and following.fold.end is None:
+                        folds.forget(following.answer)
+                        self._owing.pop(following.answer, None)
+                        self.counts.forgotten += 1
 
     # ends
 
@@ -402,10 +226,7 @@ class Recorder:
                     outcome = await self._ends.record(ended)
                 break
             except EndsUnavailable as error:
-                log.warning(
-                    "an end is not recorded yet",
-                    extra={"answer": str(following.answer), "reason": str(error)},
-                )
+                self._warn(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_SECONDS_MAX)
         folds.forget(following.answer)
@@ -414,6 +235,15 @@ class Recorder:
         if self._partitions.get(following.partition) is folds:
             self._owing[following.answer] = following
             self._owes.set()
+
+    def _warn(self, error: EndsUnavailable) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = now
+            log.warning(
+                "ends can't be recorded now",
+                extra={"waiting": len(self._waiting), "reason": str(error)},
+            )
 
     def _count(self, outcome: Outcome, answer: AnswerId) -> None:
         match outcome:
@@ -455,12 +285,16 @@ class Recorder:
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 
     async def _append_some(self) -> None:
-        taken = list(self._owing.values())[:RUNS_PER_PIPELINE_MAX]
+        taken = list(islice(self._owing.values(), RUNS_PER_PIPELINE_MAX))
         runs = [following.run() for following in taken]
         has = await self._live.append(runs)
         for following, run, entries in zip(taken, runs, has, strict=True):
             following.added(run, entries)
-            if not following.owes and self._owing.get(following.answer) is following:
+            if self._owing.get(following.answer) is not following:
+                continue  # its partition went elsewhere meanwhile
+            if following.owes:
+                self._owing.move_to_end(following.answer)
+            else:
                 del self._owing[following.answer]
 
     async def _keep_up(self) -> None:
@@ -475,7 +309,7 @@ class Recorder:
                     following.streamed = 0
                     self._owing[following.answer] = following
                     self._owes.set()
-        self._kept_up = ours
+        self._kept_up |= ours
 
     def _bound_debts(self) -> None:
         ended = [answer for answer, following in self._owing.items() if following.recorded]

@@ -80,6 +80,8 @@ class Client:
             if response.status != 200:
                 return
             async for event in sse(response):
+                if event.get("event") == "problem":
+                    return
                 index, data = int(event["id"]), json.loads(event["data"])
                 turn.seen.append((index, data["text"]))
                 turn.arrivals.append(time.monotonic())

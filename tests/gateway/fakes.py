@@ -59,6 +59,7 @@ class MemoryStreams:
         self.keepalive_seconds = 5.0
         self.pulled = 0
         """Entries that were taken from here, in all."""
+        self.idles = 0
         self.reading = 0
         """Readers that are open now."""
         self.unavailable_after: int | None = None
@@ -84,6 +85,7 @@ class MemoryStreams:
                     try:
                         await asyncio.wait_for(self._news.wait(), self.keepalive_seconds)
                     except TimeoutError:
+                        self.idles += 1
                         yield IDLE
                     continue
                 after += 1
@@ -113,8 +115,10 @@ def begun(*texts: str) -> list[Entry]:
 class FixedModels:
     def __init__(self) -> None:
         self.served: Sequence[str] | None = (MODEL, "org/other")
+        self.asked = 0
 
     async def ids(self) -> Sequence[str] | None:
+        self.asked += 1
         return self.served
 
 

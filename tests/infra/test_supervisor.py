@@ -134,6 +134,7 @@ async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
 def test_no_child_outlives_a_killed_supervisor(tmp_path: Path, program: Process) -> None:
     pids = [part.pid for part in read_state(tmp_path / "home") if part.pid]
     assert len(pids) == len(ROLES) + 2
+    wait_for((tmp_path / "home" / "ran" / f"answers.{pids[-1]}").exists, "the worker to work")
     os.kill(pids[-1], signal.SIGSTOP)  # a stopped one can't read its lifeline
     program.signal(signal.SIGKILL)
     wait_for(lambda: not any(alive(pid) for pid in pids), "the end of every child")

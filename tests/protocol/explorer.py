@@ -51,7 +51,7 @@ class Explored:
     counterexample: Counterexample | None
 
 
-def explore(world: World[State], *, states_max: int = 3_000_000) -> Explored:
+def explore(world: World[State], *, states_max: int = 20_000_000) -> Explored:
     """Stops at the first counterexample, which is one of the shortest."""
     start = world.start()
     came_from: dict[State, tuple[State, str] | None] = {start: None}

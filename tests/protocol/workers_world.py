@@ -123,6 +123,7 @@ class Setting:
     fold: Callable[[Fold, TokenRecord], Fold] = real_fold
     acknowledge_on_delivery: bool = False
     fold_from_end: bool = False
+    prune: bool = True
 
 
 @dataclass
@@ -141,6 +142,7 @@ class WorkersWorld:
         self.truths: list[tuple[Fold, ...]] = [(EMPTY,)]
         """For each log: the fold of each of its beginnings."""
         self._longer: dict[tuple[int, int], int] = {}
+        self._pruned: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self._without_effect: set[tuple[int, int]] = set()
         self._symbols: dict[tuple[str, ClaimId], str] = {}
         self._said_before: dict[str, str] = {}
@@ -397,7 +399,7 @@ class WorkersWorld:
         if effects.sends:
             flights = _put(flights, w, flights[w] + effects.sends)
         machines = _put(state.machines, w, effects.machine)
-        after = state._replace(machines=machines, flights=flights)
+        after = self._prune(state._replace(machines=machines, flights=flights))
         machine = self._machines[effects.machine]
         if machine.held is None:
             after = after._replace(places=_put(after.places, w, 0))
@@ -432,7 +434,33 @@ class WorkersWorld:
             self.logs.append((*log, record))
             self.truths.append((*truths, truth))
             self._longer[key] = longer
-        return state._replace(log=longer)
+        return self._prune(state._replace(log=longer))
+
+    def _prune(self, state: World) -> World:
+        """Leaves away what is under way and can never count, whenever it lands: by the fold's own
+        rules (so not when they are what is tested). The sender, if it still listens, is told by the
+        record that made it so, which stands before it in the log."""
+        if not self.setting.prune:
+            return state
+        truth = self.truths[state.log][-1]
+        if truth.claim is None:
+            return state
+        flights, limbos = (
+            (self._alive(pair[0], truth), self._alive(pair[1], truth))
+            for pair in (state.flights, state.limbos)
+        )
+        return state._replace(flights=flights, limbos=limbos)
+
+    def _alive(self, records: tuple[int, ...], truth: Fold) -> tuple[int, ...]:
+        if not records:
+            return records
+        key = (records, truth.claim, truth.next_index, truth.end is None)
+        alive = self._pruned.get(key)
+        if alive is None:
+            alive = self._pruned[key] = tuple(
+                n for n in records if not _is_dead(self.records[n], truth)
+            )
+        return alive
 
     def _is_live(self, state: World, record: int) -> bool:
         """A machine may yet find out that its own record does not count. For everybody else a
@@ -528,6 +556,16 @@ class WorkersWorld:
         if isinstance(record, Chunk):
             return f"chunk {record.index} of {claim}"
         return f"end {record.index} ({record.reason}) of {claim}"
+
+
+def _is_dead(record: TokenRecord, truth: Fold) -> bool:
+    if truth.end is not None or truth.claim is None:
+        return truth.end is not None
+    if isinstance(record, Claim):
+        return record.claim <= truth.claim
+    return record.claim < truth.claim or (
+        record.claim == truth.claim and record.index < truth.next_index
+    )
 
 
 def _put(pair: tuple[Any, Any], at: int, value: Any) -> tuple[Any, Any]:
