@@ -1,8 +1,8 @@
 """Refuses early: before an event is written, when too many answers are still open.
 
 The counts come from the event store, at most `admission_refresh_seconds` old while requests come
-in; what this gateway has accepted since is added. So the bounds have a slack: what other gateways
-accept within one refresh; and answers that ended within it still count.
+in; what this gateway has accepted since is added, less what it has seen ending. So the bounds have
+a slack: what other gateways accept within one refresh goes unseen, and so does what ends elsewhere.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ class AdmissionControl:
         self._limits = limits
         self._unanswered: Mapping[UUID, int] = {}
         self._unanswered_in_all = 0
-        self._since: Counter[UUID] = Counter()
-        self._since_in_all = 0
+        self._since: dict[UUID, UUID] = {}
+        """Answers that were accepted since the last count, with their tenants, oldest first."""
+        self._since_of: Counter[UUID] = Counter()
         self._counted_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -38,7 +39,7 @@ class AdmissionControl:
             if age > self._limits.admission_stale_seconds_max:
                 await asyncio.shield(refreshing)
         limits = self._limits
-        of_tenant = self._unanswered.get(tenant, 0) + self._since[tenant]
+        of_tenant = self._unanswered.get(tenant, 0) + self._since_of[tenant]
         if of_tenant >= limits.unanswered_requests_per_tenant_max:
             raise TooManyUnanswered(
                 of_tenant,
@@ -46,16 +47,25 @@ class AdmissionControl:
                 "tenant",
                 limits.retry_after_seconds,
             )
-        in_all = self._unanswered_in_all + self._since_in_all
+        in_all = self._unanswered_in_all + len(self._since)
         if in_all >= limits.unanswered_requests_max:
             raise TooManyUnanswered(
                 in_all, limits.unanswered_requests_max, "installation", limits.retry_after_seconds
             )
 
-    def accepted(self, tenant: UUID) -> None:
+    def accepted(self, tenant: UUID, answer: UUID) -> None:
         """One more answer was asked for here."""
-        self._since[tenant] += 1
-        self._since_in_all += 1
+        if answer not in self._since:
+            self._since[answer] = tenant
+            self._since_of[tenant] += 1
+
+    def ended(self, answer: UUID) -> None:
+        """The end of an answer was seen here."""
+        tenant = self._since.pop(answer, None)
+        if tenant is not None:
+            self._since_of[tenant] -= 1
+            if not self._since_of[tenant]:
+                del self._since_of[tenant]
 
     def _start_refresh(self) -> asyncio.Task[None]:
         if self._refreshing is None or self._refreshing.done():
@@ -66,11 +76,11 @@ class AdmissionControl:
     async def _refresh(self) -> None:
         # What is accepted while the store counts may be in its counts or not: it is kept as ours,
         # and so may count twice until the next refresh. Better that than not at all.
-        before, before_in_all = self._since.copy(), self._since_in_all
+        before = tuple(self._since)
         self._unanswered = await self._counts.unanswered()
         self._unanswered_in_all = sum(self._unanswered.values())
-        self._since -= before
-        self._since_in_all -= before_in_all
+        for answer in before:
+            self.ended(answer)
         self._counted_at = time.monotonic()
 
 

@@ -85,7 +85,15 @@ def routes(desk: Desk) -> APIRouter:
                 return Response(status_code=204)  # tells an EventSource not to come again
             entries = rest
         frames = NativeFrames(request.state.request_id, desk.limits.reconnect_seconds)
-        return EventStream(desk.open_streams, answer, entries, frames, {}, patient=False)
+        return EventStream(
+            desk.open_streams,
+            answer,
+            entries,
+            frames,
+            {},
+            patient=False,
+            seen_end=desk.admission.ended,
+        )
 
     @router.post("/api/answers/{answer}/cancel", status_code=202)
     async def cancel(request: Request) -> Response:

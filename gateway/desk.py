@@ -30,7 +30,7 @@ class Desk:
         self.limits = gateway.limits
         self.open_streams = OpenStreams(gateway.limits)
         self._keys = KeyRing(gateway.keys, gateway.limits)
-        self._admission = AdmissionControl(gateway.admission, gateway.limits)
+        self.admission = AdmissionControl(gateway.admission, gateway.limits)
 
     async def caller(self, request: Request) -> Caller:
         """Who calls. Raises InvalidKey."""
@@ -53,7 +53,7 @@ class Desk:
         """
         try:
             chosen = await self._chosen(model)
-            await self._admission.check(call.caller.tenant)
+            await self.admission.check(call.caller.tenant)
         except Declined:
             stored = await self._stored(call)
             if stored is not None:
@@ -63,7 +63,8 @@ class Desk:
             call, stream, decide(chosen), subject=subject, new_stream=new_stream
         )
         if not receipt.repeated:
-            self._admission.accepted(call.caller.tenant)
+            answer = derived_id(call.caller.tenant, call.command, "answer")
+            self.admission.accepted(call.caller.tenant, answer)
         return receipt
 
     async def submit(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +49,7 @@ class EventStream(Response):
         headers: Mapping[str, str],
         *,
         patient: bool,
+        seen_end: Callable[[UUID], None],
     ) -> None:
         self.status_code = 200
         self.media_type = "text/event-stream"
@@ -65,6 +66,7 @@ class EventStream(Response):
         self._entries = entries
         self._frames = frames
         self._patient = patient
+        self._seen_end = seen_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -109,6 +111,7 @@ class EventStream(Response):
                     continue
                 frame = self._frames.entry(item)
                 if item.end is not None:
+                    self._seen_end(self._answer)
                     await put(frame, more=False)
                     return
                 if frame:
@@ -138,6 +141,8 @@ async def gathered(
     receive: Receive,
     answer: UUID,
     entries: AsyncIterator[Entry | Idle],
+    *,
+    seen_end: Callable[[UUID], None],
 ) -> Whole | None:
     """All of an answer; None if the client left. Sends nothing meanwhile.
 
@@ -156,6 +161,7 @@ async def gathered(
     end = said[-1].end if said else None
     if end is None:
         raise Unavailable(answer)
+    seen_end(answer)
     return Whole("".join(entry.text for entry in said), end)
 
 

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import desk_of
+from gateway.corked import CorkedTransport
 from gateway.event_stream import ABORT
 from gateway.open_streams import OpenStreams
 
@@ -31,6 +32,7 @@ class ServerLimits:
     head_seconds_max: float = 10  # a connection that has not asked for anything by then is closed
     idle_seconds_max: int = 75  # longer than load balancers keep a connection (60 s)
     send_buffer_bytes_max: int = 65_536  # unsent bytes of one client; then its stream waits
+    gathered_bytes_max: int = 16_384  # written in one turn of the loop before it is sent
     last_frames_seconds: float = 1  # after draining, for the frames that say so
 
 
@@ -45,8 +47,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn narrows the type in the same way.
-        super().connection_made(transport)
         transport.set_write_buffer_limits(high=self.limits.send_buffer_bytes_max)
+        gathered_bytes = self.limits.gathered_bytes_max
+        super().connection_made(
+            CorkedTransport(transport, self.loop, gathered_bytes=gathered_bytes)
+        )
         self._await_head()
 
     def data_received(self, data: bytes) -> None:

@@ -185,6 +185,8 @@ class Child:
             if not (text.startswith(b"{") and text.endswith(b"}")):
                 self.last_words = text.decode(errors="replace").strip()
                 text = self._wrapped(self.last_words)
+            elif b'"level":"error"' in text:
+                self.last_words = _words(text)
             self._log.write(text + b"\n")
 
     def _wrapped(self, text: str) -> bytes:
@@ -197,6 +199,16 @@ class Child:
             "message": text,
         }
         return json.dumps(fields).encode()
+
+
+def _words(line: bytes) -> str:
+    """What an error in the log says in short: its message and the last line of its traceback."""
+    try:
+        fields = json.loads(line)
+        cause = str(fields.get("exception", "")).strip().rpartition("\n")[2]
+        return f"{fields['message']}: {cause}" if cause else str(fields["message"])
+    except (ValueError, KeyError):
+        return line.decode(errors="replace")
 
 
 def _status(status: int) -> str:

@@ -55,7 +55,15 @@ def routes(desk: Desk) -> APIRouter:
         form = frames.ChatFrames(answer, created, asked.model, include_usage=asked.include_usage)
         headers = {"location": stream_address(answer)}
         entries = desk.gateway.streams.read(ref)
-        return EventStream(desk.open_streams, answer, entries, form, headers, patient=True)
+        return EventStream(
+            desk.open_streams,
+            answer,
+            entries,
+            form,
+            headers,
+            patient=True,
+            seen_end=desk.admission.ended,
+        )
 
     async def whole(
         request: Request, ref: AnswerRef, call: Call, created: int, model: str
@@ -64,7 +72,13 @@ def routes(desk: Desk) -> APIRouter:
         headers = {"location": stream_address(ref.answer)}
         entries = desk.gateway.streams.read(ref)
         try:
-            said = await gathered(desk.open_streams, request.receive, ref.answer, entries)
+            said = await gathered(
+                desk.open_streams,
+                request.receive,
+                ref.answer,
+                entries,
+                seen_end=desk.admission.ended,
+            )
         except (Draining, Unavailable) as error:
             again = {} if call.keyed else NOT_AGAIN
             return errors.response(error, {**headers, **again})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import inspect
 import logging
 import signal
@@ -16,6 +17,17 @@ from infra.settings import Settings, SettingsRefused
 
 ROLES = ("gateway", "relay", "answers", "recorder", "projections", "engine")
 PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
+# What a role is made of (wiring.py imports it when the role begins): imported ahead, while the
+# servers come up, it is there when they are.
+AHEAD = {
+    "gateway": ("gateway.app", "gateway.server", "infra.read_models", "infra.live_streams"),
+    "relay": ("infra.relay", "infra.kafka.producer"),
+    "answers": ("infra.answers_worker",),
+    "recorder": ("infra.recorder",),
+    "projections": ("infra.projections",),
+    "engine": ("infra.local_engine.main",),
+    PREPARE: ("infra.kafka.topics", "infra.event_store"),
+}
 REFUSED = 2  # exit status for settings or arguments that are wrong
 FAILED = 1
 
@@ -45,6 +57,9 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
     )
     from infra import wiring
 
+    for role in roles:
+        for module in AHEAD[role]:
+            importlib.import_module(module)
     if go is not None:
         go.wait()
     else:

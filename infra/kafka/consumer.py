@@ -199,6 +199,15 @@ class _Reader:
         """The first offset of that time or later, else the end. Raises QueryFailed."""
         return await self._queries.offsets_for_time(topic, times_ms)
 
+    async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The group's stored offsets; partitions that have none are left out. Raises QueryFailed."""
+        asked = [TopicPartition(*each) for each in partitions]
+        try:
+            answers = await self._call(self._client.committed, asked, QUERY_SECONDS_MAX)
+        except KafkaException as error:
+            raise QueryFailed(f"committed offsets are not known: {error}") from error
+        return {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
+
     async def pause(self, partitions: Iterable[Partition]) -> None:
         """Reads nothing from these until `resume`; a read under way may still bring some."""
         await self._call(self._client.pause, [TopicPartition(*each) for each in partitions])
@@ -266,10 +275,15 @@ class _Reader:
 
 
 class LogReader(_Reader):
-    """Reads where it is told, without a group; commits nothing."""
+    """Reads where it is told, without joining a group; commits nothing.
 
-    def __init__(self, bootstrap: str, *, client_id: str = "thalweg") -> None:
-        super().__init__(bootstrap, {"client.id": client_id, "group.id": "thalweg-unused"})
+    `group` only says whose offsets `committed` tells.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, client_id: str = "thalweg", group: str = "thalweg-nobody"
+    ) -> None:
+        super().__init__(bootstrap, {"client.id": client_id, "group.id": group})
 
     async def assign(self, offsets: Offsets) -> None:
         """From now on reads exactly these partitions, each from its offset.
@@ -331,15 +345,6 @@ class GroupReader(_Reader):
         """Stores for each partition the offset of the next record to read. Raises CommitFailed."""
         if offsets:
             await self._call(self._commit, _positions(offsets))
-
-    async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The stored offsets; partitions that have none are left out. Raises QueryFailed."""
-        asked = [TopicPartition(*each) for each in partitions]
-        try:
-            answers = await self._call(self._client.committed, asked, QUERY_SECONDS_MAX)
-        except KafkaException as error:
-            raise QueryFailed(f"committed offsets are not known: {error}") from error
-        return {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
 
     # on the reader's thread ---------------------------------------------------------------
 

@@ -117,16 +117,23 @@ class LocalEngine:
             await self._slots.acquire()
         finally:
             self.metrics.queued -= 1
-        size = job.input_length + job.tokens_max
-        self.metrics.running += 1
-        self.metrics.running_tokens_max += size
         started = time.monotonic()
         job.queue_seconds = started - job.began
         try:
             generation = self.model.generation(
                 job.prompt, job.parameters, tokens_max=job.tokens_max, seed=job.seed
             )
-            async with aclosing(generation.tokens(self.model.executor)) as tokens:
+            run = generation.begin(self.model.executor)
+        except BaseException:
+            self._slots.release()
+            raise
+        size = job.input_length + job.tokens_max
+        self.metrics.running += 1
+        self.metrics.running_tokens_max += size
+        # The slot is free when the model is, however slowly the tokens are read.
+        run.add_done_callback(lambda _: self._vacate(size))
+        try:
+            async with aclosing(generation.tokens(run)) as tokens:
                 async for said in tokens:
                     job.said.append(said)
                     yield said
@@ -135,9 +142,11 @@ class LocalEngine:
             raise
         finally:
             job.inference_seconds = time.monotonic() - started
-            self.metrics.running -= 1
-            self.metrics.running_tokens_max -= size
-            self._slots.release()
+
+    def _vacate(self, size: int) -> None:
+        self.metrics.running -= 1
+        self.metrics.running_tokens_max -= size
+        self._slots.release()
 
     def _count(self, job: Job) -> None:
         self.metrics.successes += 1

@@ -34,10 +34,14 @@ class Generation:
         self._announced = False
         self.generated_tokens = 0
 
-    async def tokens(self, executor: Executor) -> AsyncGenerator[Said]:
-        """Yields each token as soon as it is there. Raises GenerationFailed."""
+    def begin(self, executor: Executor) -> asyncio.Future[None]:
+        """Starts to generate, whether or not anybody reads; done when the model is free again."""
         run = self._loop.run_in_executor(executor, self._run)
         run.add_done_callback(self._done)
+        return run
+
+    async def tokens(self, run: asyncio.Future[None]) -> AsyncGenerator[Said]:
+        """Yields each token of this run as soon as it is there. Raises GenerationFailed."""
         try:
             while True:
                 finished = run.done()

@@ -68,10 +68,11 @@ def compute_headers(job: Job) -> dict[str, str]:
 async def event_stream(request: web.Request, events: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Sends each item as one event in one HTTP chunk; closes `events` when the client goes away."""
     response = web.StreamResponse(headers=STREAM_HEADERS)
-    await response.prepare(request)  # at once: the answer may wait in the queue
     clock = Clock()
-    comments = asyncio.create_task(keep_alive(response, clock))
+    comments = None
     try:
+        await response.prepare(request)  # at once: the answer may wait in the queue
+        comments = asyncio.create_task(keep_alive(response, clock))
         async with aclosing(events):
             async for data in events:
                 await response.write(b"data: " + data + b"\n\n")
@@ -80,7 +81,8 @@ async def event_stream(request: web.Request, events: AsyncGenerator[bytes]) -> w
     except ConnectionResetError:
         pass  # nobody is left to be told
     finally:
-        comments.cancel()
+        if comments is not None:
+            comments.cancel()
     return response
 
 

@@ -17,9 +17,10 @@ FORMAT_SECONDS_MAX = 60
 ASK_SECONDS_MAX = 5.0
 MESSAGE_BYTES_MAX = 1_048_588  # Kafka's own default; event_bytes_max lies below it
 
-# One node cannot keep replicas. The session timeout is lowered so that a dead worker's partitions
-# move in seconds; topics are made by the wiring, with their partitions, and never by a misspelt
-# name.
+# One node cannot keep replicas. The broker's own session is short because a killed broker can't
+# come back before the controller, which kept its registration, has waited for the end of that
+# session. The session timeout is lowered so that a dead worker's partitions move in seconds;
+# topics are made by the wiring, with their partitions, and never by a misspelt name.
 CONFIGURATION = """
 process.roles=broker,controller
 node.id=1
@@ -42,8 +43,8 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 auto.create.topics.enable=false
 message.max.bytes={message}
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=400
 """
 LOGGING = """
 status=error

@@ -222,7 +222,7 @@ def _read(state: Held, record: TokenRecord, fresh: UUID) -> Step:
 
 def _claimed(state: Held, fresh: UUID) -> Step:
     """The own claim counts: the fold up to here is the durable prefix."""
-    early, held = state.calling and state.fold.next_index == 0, state.held
+    early, held = _early_words_stand(state), state.held
     state = replace(
         state,
         phase=Phase.SPEAKING,
@@ -243,6 +243,11 @@ def _claimed(state: Held, fresh: UUID) -> Step:
         state, more = step(state, put, fresh)
         outputs += more
     return state, outputs
+
+
+def _early_words_stand(state: Held) -> bool:
+    """The engine began with nothing said; another's late chunk may have come before the claim."""
+    return state.calling and state.fold.next_index == 0
 
 
 def _without_engine(state: Held, claims: int) -> tuple[EndKind, str, str | None] | None:

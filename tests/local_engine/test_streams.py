@@ -59,13 +59,29 @@ async def test_a_cancelled_generation_says_no_more_tokens(engine: LocalEngine) -
     parameters = Parameters(max_new_tokens=2000, temperature=100.0, seed=7)
     prompt = engine.model.encode("x", bos=True)
     generation = engine.model.generation(prompt, parameters, tokens_max=2000, seed=7)
-    async with aclosing(generation.tokens(engine.model.executor)) as tokens:
+    run = generation.begin(engine.model.executor)
+    async with aclosing(generation.tokens(run)) as tokens:
         await anext(tokens)
     said = generation.generated_tokens
     await asyncio.get_running_loop().run_in_executor(engine.model.executor, int)
     await asyncio.sleep(0.05)
     assert generation.generated_tokens - said <= 1 + said
     assert generation.generated_tokens < 1000
+
+
+async def test_readers_that_do_not_read_hold_nobody_up(engine: LocalEngine) -> None:
+    parameters = Parameters(max_new_tokens=100)
+    lazy = [
+        engine.tokens("x", parameters, bos=True, streamed=True)
+        for _ in range(limits.streams_at_once_max)
+    ]
+    for tokens in lazy:
+        await anext(tokens)
+    async with asyncio.timeout(wait_seconds_max):
+        async with aclosing(engine.tokens("x", parameters, bos=True, streamed=True)) as tokens:
+            assert len([said async for said in tokens])
+    for tokens in lazy:
+        await tokens.aclose()
 
 
 async def test_more_streams_than_slots_all_end(port: int) -> None:

@@ -65,8 +65,11 @@ FAULTS: frozenset[Fault] = frozenset(
         "repeat",  # a record stands in the log twice
         "cancel",
         "expire",
+        "redeliver",  # the request stands in its topic twice, the second time after the end
     }
 )
+BEYOND_KAFKA: frozenset[Fault] = frozenset({"lose"})
+"""A record that Kafka had taken is lost, and nobody is told: no setting of ours allows it."""
 
 
 class Machine(NamedTuple):
@@ -124,6 +127,8 @@ class Setting:
     acknowledge_on_delivery: bool = False
     fold_from_end: bool = False
     prune: bool = True
+    claims_max: int = 99
+    """More claims than this in one log are a waste."""
 
 
 @dataclass
@@ -195,6 +200,11 @@ class WorkersWorld:
             yield from self._log_moves(state, w)
         if state.faults > 0 and not state.acked:
             yield from self._faults(state._replace(faults=state.faults - 1))
+        if state.faults > 0 and state.acked and "redeliver" in self.setting.kinds:
+            owner = self._machines[state.machines[state.owner]]
+            if owner.owned and owner.held is None:
+                paid = state._replace(faults=state.faults - 1)
+                yield "FAULT redeliver", False, self._take(paid, state.owner, EMPTY)
 
     def _worker_moves(self, state: World, w: int, calm: bool) -> Iterator[tuple[str, bool, World]]:
         name = "AB"[w]
@@ -209,11 +219,14 @@ class WorkersWorld:
             if self.truths[state.log][-1].end is not None:
                 return  # whatever else it does no longer counts
         if machine.loading:
-            for ended in {False, self.truths[state.log][-1].end is not None}:
+            for ended in {state.acked, self.truths[state.log][-1].end is not None}:
                 for cancelled in {machine.cancelled_at_load, state.cancelled}:
                     loaded = Loaded(ended, cancelled, expired=False, tokens_max=99)
                     words = f"ended: {ended}, cancelled: {cancelled}"
-                    yield f"{name} loads ({words})", True, self._input(state, w, loaded)
+                    after = self._input(state, w, loaded)
+                    if ended and after.flights != state.flights:
+                        raise Violated("a claim is written, and the end is recorded")
+                    yield f"{name} loads ({words})", True, after
         if machine.engine is not None and protocol.room(held):
             put = self._engine_says(machine.engine)
             yield f"{name}'s engine: {type(put).__name__}", True, self._input(state, w, put)
@@ -272,6 +285,12 @@ class WorkersWorld:
                 yield f"FAULT {name}'s engine breaks", False, self._input(state, w, put)
             if "wake" in kinds and machine.timer:
                 yield f"FAULT {name} wakes", False, self._input(state, w, TimerFired())
+            if "lose" in kinds and state.flights[w][1:]:
+                lost = state.flights[w][0]
+                if not isinstance(self.records[lost], Claim):
+                    flights = _put(state.flights, w, state.flights[w][1:])
+                    after = state._replace(flights=flights)
+                    yield f"FAULT {name}'s {self._say(lost)} is lost", False, after
             if "expire" in kinds and not held.expired:
                 yield f"FAULT {name}'s deadline", False, self._input(state, w, Expired())
 
@@ -315,8 +334,9 @@ class WorkersWorld:
         state = self._with(state, w, seen)
         return state if state.acked else self._take(state, w)
 
-    def _take(self, state: World, w: int) -> World:
-        said = EMPTY if self.setting.fold_from_end else self.truths[state.log][-1]
+    def _take(self, state: World, w: int, said: Fold | None = None) -> World:
+        if said is None:
+            said = EMPTY if self.setting.fold_from_end else self.truths[state.log][-1]
         held, outputs = protocol.hold(
             ANSWER,
             worker="AB"[w],
@@ -325,7 +345,7 @@ class WorkersWorld:
             bounds=self.bounds,
             said=said,
         )
-        if said.end is not None and not any(isinstance(out, Acknowledge) for out in outputs):
+        if said.end and not any(isinstance(out, Acknowledge) for out in outputs):
             raise Violated("work was begun on an answer that is known to have ended")
         machine = self._machines[state.machines[w]]._replace(held=held, told=False)
         effects = self._obey(machine, outputs, state.cancelled)
@@ -403,7 +423,7 @@ class WorkersWorld:
         machine = self._machines[effects.machine]
         if machine.held is None:
             after = after._replace(places=_put(after.places, w, 0))
-        else:
+        elif not after.acked:
             self._agrees(after, machine.held.fold, after.places[w])
         return self._acknowledge(after, w) if effects.acknowledged else after
 
@@ -424,6 +444,9 @@ class WorkersWorld:
             log, truths = self.logs[state.log], self.truths[state.log]
             if len(log) >= self.setting.log_records_max:
                 raise Violated("the log grows without end")
+            claims = sum(isinstance(self.records[n], Claim) for n in (*log, record))
+            if claims > self.setting.claims_max:
+                raise Violated("a claim more than is needed")
             truth = self.setting.fold(truths[-1], self.records[record])
             self._check_truth(truths[-1], truth)
             if truth is truths[-1]:
@@ -440,7 +463,7 @@ class WorkersWorld:
         """Leaves away what is under way and can never count, whenever it lands: by the fold's own
         rules (so not when they are what is tested). The sender, if it still listens, is told by the
         record that made it so, which stands before it in the log."""
-        if not self.setting.prune:
+        if not self.setting.prune or not any((*state.flights, *state.limbos)):
             return state
         truth = self.truths[state.log][-1]
         if truth.claim is None:
@@ -525,7 +548,7 @@ class WorkersWorld:
 
     def _agrees(self, state: World, seen: Fold, place: int) -> None:
         truth = self.truths[state.log][place]
-        if seen is not truth and entries(seen) != entries(truth):
+        if seen is not truth and seen != truth and entries(seen) != entries(truth):
             raise Violated("a worker's fold differs from the log's")
 
     def _may_be_poisonous(self) -> None:

@@ -1,0 +1,80 @@
+"""The token log on Kafka: an idempotent producer and a reader without a group."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+from events.answers import TokenRecord
+from events.codec import Undecodable, decode_token_record, encode_token_record
+from events.ids import ConversationId
+from infra.kafka.consumer import LogReader, QueryFailed
+from infra.kafka.producer import Producer, ProducerFull
+from processors.answers.ports import LogUnavailable, NotSent, Span, TokenRead
+
+log = logging.getLogger("thalweg.answers")
+
+RECORDS_PER_READ_MAX = 500  # decoding more would hold the loop for milliseconds
+READ_SECONDS_MAX = 0.5  # a read without records only goes round
+
+
+class KafkaTokens:
+    """Implements processors.answers.ports.TokenLog."""
+
+    def __init__(self, bootstrap: str, topic: str, *, produce_seconds_max: float) -> None:
+        self._topic = topic
+        self._producer = Producer(
+            bootstrap, client_id="thalweg-answers-tokens", delivery_seconds_max=produce_seconds_max
+        )
+        self._reader = LogReader(bootstrap, client_id="thalweg-answers-tokens")
+
+    def send(
+        self, partition: int, conversation: ConversationId, record: TokenRecord
+    ) -> "asyncio.Future[object]":
+        try:
+            sent = self._producer.send(
+                self._topic,
+                key=str(conversation).encode(),
+                value=encode_token_record(record),
+                partition=partition,
+            )
+        except ProducerFull as error:
+            raise NotSent(str(error)) from error
+        return cast("asyncio.Future[object]", sent)
+
+    async def locate(self, since_ms: Mapping[int, int]) -> Mapping[int, Span]:
+        try:
+            first = await self._reader.offsets_for_time(self._topic, since_ms)
+            ends = await self._reader.end_offsets(self._topic, since_ms)
+        except QueryFailed as error:
+            raise LogUnavailable(str(error)) from error
+        return {partition: Span(first[partition], ends[partition]) for partition in since_ms}
+
+    async def begin(self, offsets: Mapping[int, int]) -> None:
+        if offsets:
+            await self._reader.add({(self._topic, each): at for each, at in offsets.items()})
+
+    async def stop(self, partitions: Collection[int]) -> None:
+        await self._reader.remove((self._topic, each) for each in partitions)
+
+    async def read(self) -> Sequence[TokenRead]:
+        records = await self._reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
+        return [
+            TokenRead(each.partition, each.offset, self._decode(each.partition, each.offset, value))
+            for each, value in ((each, each.value) for each in records)
+        ]
+
+    def _decode(self, partition: int, offset: int, value: bytes | None) -> TokenRecord | None:
+        try:
+            return decode_token_record(value)
+        except Undecodable as error:
+            log.error(
+                "a token record is passed over",
+                extra={"partition": partition, "offset": offset, "error": str(error)},
+            )
+            return None
+
+    async def close(self) -> None:
+        """Does not wait long for what is outstanding: the next worker decides by the log."""
+        await self._producer.close(seconds_max=1.0)
+        await self._reader.close()

@@ -1,0 +1,107 @@
+"""The recorder's side of the live streams: one script appends what follows, and publishes it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from events.codec import encode_entry
+from infra.live_names import (
+    FAILURES,
+    KEPT_UP_SECONDS,
+    channel_name,
+    client_of,
+    kept_up_name,
+    stream_name,
+)
+from processors.answers.recorder_ports import LiveUnavailable, Run
+
+OPEN_EXPIRY_SECONDS = 86_400
+"""A stream whose end never came leaves Redis after a day; its answer is long over."""
+
+# KEYS: the stream. ARGV: channel, index of the first entry, expiry in ms once the end is recorded
+# (0: not yet), expiry in ms of a new stream, entries. Returns how many entries there are then.
+APPEND = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local have = 0
+if last[1] then have = tonumber(string.match(last[1][1], '-(%d+)$')) end
+local found = have
+local first = tonumber(ARGV[2])
+if have >= first then
+  local added = {}
+  for i = 5 + have - first, #ARGV do
+    have = have + 1
+    redis.call('XADD', KEYS[1], '0-' .. have, 'e', ARGV[i])
+    added[#added + 1] = ARGV[i]
+  end
+  if #added > 0 then redis.call('PUBLISH', ARGV[1], table.concat(added, '\\n')) end
+end
+if have > 0 then
+  if ARGV[3] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  elseif found == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+end
+return have
+"""
+
+
+class RedisLiveWriter:
+    """The recorder's side."""
+
+    def __init__(self, url: str, *, prefix: str = "thalweg", expiry_seconds: float) -> None:
+        self._redis = client_of(url)
+        self._prefix = prefix
+        self._expiry_ms = int(expiry_seconds * 1_000)
+        self._script = ""
+
+    async def append(self, runs: Sequence[Run]) -> Sequence[int]:
+        """See processors.answers.recorder.LiveWriter."""
+        try:
+            if not self._script:
+                self._script = await self._redis.script_load(APPEND)
+            replies = await self._append(runs)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                self._script = await self._redis.script_load(APPEND)
+                replies = await self._append(runs)
+        except FAILURES as error:
+            raise LiveUnavailable(str(error)) from error
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise LiveUnavailable(str(reply)) from reply
+        return replies
+
+    async def _append(self, runs: Sequence[Run]) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for run in runs:
+                pipeline.evalsha(
+                    self._script,
+                    1,
+                    stream_name(self._prefix, run.answer),
+                    channel_name(self._prefix, run.answer),
+                    run.first,
+                    self._expiry_ms if run.recorded else 0,
+                    OPEN_EXPIRY_SECONDS * 1_000,
+                    *(encode_entry(entry) for entry in run.entries),
+                )
+            return await pipeline.execute(raise_on_error=False)
+
+    async def keep_up(self, partitions: Iterable[int], recorder: str) -> frozenset[int]:
+        """See processors.answers.recorder.LiveWriter."""
+        asked = sorted(partitions)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for partition in asked:
+                    pipeline.set(
+                        kept_up_name(self._prefix, partition),
+                        recorder,
+                        px=int(KEPT_UP_SECONDS * 1_000),
+                        get=True,
+                    )
+                before = await pipeline.execute()
+        except FAILURES as error:
+            raise LiveUnavailable(str(error)) from error
+        return frozenset(
+            partition for partition, mark in zip(asked, before, strict=True) if mark is None
+        )
+
+    async def close(self) -> None:
+        await self._redis.aclose()

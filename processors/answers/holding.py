@@ -1,0 +1,367 @@
+"""One request in a worker's hands: does what the state machine says, and tells it what comes back.
+
+All that decides is in protocol.py. Here are the clock, the tasks and the connections. Engine tokens
+become chunks: alone a token is sent at once; while an earlier chunk of the answer is on its way
+through the log, tokens are gathered, by size and by `chunk_delay_seconds_max`.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from events import trace
+from events.answers import ClaimId, Fold
+from events.ids import fresh_id
+from processors.answers import engine as engines
+from processors.answers.dispatch import Dispatcher
+from processors.answers.engine import Engine, Finished, FinishReason, Prompt
+from processors.answers.ports import (
+    NotSent,
+    Place,
+    Request,
+    Requests,
+    RequestsUnavailable,
+    Task,
+    TokenLog,
+)
+from processors.answers.protocol import hold, room, step
+from processors.answers.protocol_words import (
+    Acknowledge,
+    Bounds,
+    EngineFailed,
+    EngineFinished,
+    Expired,
+    Failure,
+    Forget,
+    Held,
+    Hush,
+    Input,
+    Load,
+    Loaded,
+    LoadFailed,
+    Output,
+    ProduceFailed,
+    Said,
+    Send,
+    Speak,
+    StartTimer,
+    StopTimer,
+    TimerFired,
+    Wait,
+)
+from processors.answers.text import TextGatherer
+
+log = logging.getLogger("thalweg.answers")
+
+QUIET_CALLS_MAX = 3  # calls in a row that break before a character could be shown
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingLimits:
+    """The bounds of one held request; the defaults and their reasons are in the settings."""
+
+    bounds: Bounds
+    answer_seconds_max: float
+    claim_again_seconds: float
+    load_again_seconds: float
+    chunk_delay_seconds_max: float
+    chunk_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all held requests of a worker share."""
+
+    worker: str
+    tokens: TokenLog
+    requests: Requests
+    dispatcher: Dispatcher
+    limits: HoldingLimits
+
+
+class Holding:
+    """A request that is held. `start` it, `put` in what happens, until it calls `on_gone`."""
+
+    def __init__(
+        self,
+        request: Request,
+        around: Surroundings,
+        on_gone: Callable[["Holding", bool], None],
+    ) -> None:
+        self.request = request
+        self.places: list[Place] = [request.place]
+        """Where it was asked for; more than one if the relay has repeated itself."""
+        self._around = around
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._trace = trace.child_of(request.traceparent)
+        self._state: Held
+        self._inbox: deque[Input] = deque()
+        self._stepping = False
+        self._gone = False
+        self._acknowledged = False
+        self._task: Task | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        # of the call under way
+        self._speaking: asyncio.Task[None] | None = None
+        self._call = 0
+        self._gatherer: TextGatherer | None = None
+        self._chunks_put = 0
+        self._chunk_put_at = 0.0
+        self._chunk_timer: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
+        self._engine: Engine | None = None
+        self._broken_engine: Engine | None = None
+
+    def start(self, said: Fold, generation: int) -> None:
+        """`said` is the fold of the answer up to the end of its partition at the assignment."""
+        self._state, outputs = hold(
+            self.request.answer,
+            worker=self._around.worker,
+            model=self.request.model,
+            generation=generation,
+            bounds=self._around.limits.bounds,
+            said=said,
+            traceparent=self._trace,
+        )
+        self._stepping = True
+        self._perform(outputs)
+        self._drain()
+
+    @property
+    def state(self) -> Held:
+        return self._state
+
+    def put(self, put: Input) -> None:
+        """Tells the state machine, and does what it answers."""
+        if self._gone:
+            return
+        self._inbox.append(put)
+        if not self._stepping:
+            self._stepping = True
+            self._drain()
+
+    def abandon(self) -> list["asyncio.Task[None]"]:
+        """Stops everything without a word to the log. Returns the tasks that are ending."""
+        self._gone = True
+        for handle in (self._timer, self._deadline, self._chunk_timer):
+            if handle is not None:
+                handle.cancel()
+        self._inbox.clear()
+        self._gatherer = None
+        for task in self._tasks:
+            task.cancel()
+        return list(self._tasks)
+
+    def _drain(self) -> None:
+        try:
+            while self._inbox and not self._gone:
+                self._state, outputs = step(self._state, self._inbox.popleft(), fresh_id())
+                self._perform(outputs)
+        finally:
+            self._stepping = False
+        if self._gone:
+            return
+        if room(self._state):
+            self._room.set()
+        else:
+            self._room.clear()
+        self._send_gathered()
+
+    def _perform(self, outputs: tuple[Output, ...]) -> None:
+        for output in outputs:
+            match output:
+                case Load():
+                    self._run(self._load())
+                case Send():
+                    self._send(output)
+                case Speak():
+                    self._call = output.call
+                    self._chunks_put = 0
+                    self._speaking = self._run(self._speak(output))
+                case Hush():
+                    self._hush()
+                case StartTimer(wait):
+                    self._stop_timer()
+                    self._timer = self._loop.call_later(self._seconds(wait), self.put, TimerFired())
+                case StopTimer():
+                    self._stop_timer()
+                case Acknowledge():
+                    self._acknowledged = True
+                case Forget():
+                    self.abandon()
+                    self._on_gone(self, self._acknowledged)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        with trace.within(self._trace):
+            task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _seconds(self, wait: Wait) -> float:
+        limits = self._around.limits
+        if wait is Wait.CLAIM_AGAIN:
+            return limits.claim_again_seconds
+        return limits.load_again_seconds
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # the event store ----------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        try:
+            task = await self._around.requests.load(self.request)
+        except RequestsUnavailable as error:
+            log.warning("a request cannot be loaded now", extra=self._extra(error=str(error)))
+            self.put(LoadFailed())
+            return
+        except Exception:
+            log.exception("a request could not be loaded", extra=self._extra())
+            self.put(LoadFailed())
+            return
+        self._task = task
+        left = min(task.seconds_left, self._around.limits.answer_seconds_max)
+        if left > 0 and self._deadline is None and not self._gone:
+            self._deadline = self._loop.call_later(left, self.put, Expired())
+        self.put(Loaded(task.ended, task.cancel_requested, left <= 0, task.tokens_max))
+
+    # the log ------------------------------------------------------------------------------
+
+    def _send(self, send: Send) -> None:
+        record, request = send.record, self.request
+        try:
+            sent = self._around.tokens.send(request.place.partition, request.conversation, record)
+        except NotSent as error:
+            log.warning("a token record was not sent", extra=self._extra(error=str(error)))
+            self._inbox.append(ProduceFailed(record.claim))
+            return
+        sent.add_done_callback(partial(self._sent, record.claim))
+
+    def _sent(self, claim: ClaimId, sent: "asyncio.Future[object]") -> None:
+        if not sent.cancelled() and sent.exception() is None:
+            return
+        self.put(ProduceFailed(claim))
+
+    # the engine ---------------------------------------------------------------------------
+
+    def _hush(self) -> None:
+        self._gatherer = None
+        if self._chunk_timer is not None:
+            self._chunk_timer.cancel()
+            self._chunk_timer = None
+        if self._speaking is not None:
+            self._speaking.cancel()
+            self._speaking = None
+
+    async def _speak(self, speak: Speak) -> None:
+        try:
+            for _attempt in range(QUIET_CALLS_MAX):
+                if await self._speak_once(speak):
+                    return
+            self._failed(speak, Failure.FAILED)
+        except engines.Overloaded:
+            self._failed(speak, Failure.OVERLOADED)
+        except engines.EngineRefused as error:
+            self._failed(speak, Failure.REFUSED, str(error))
+        except engines.CannotContinue:
+            self._failed(speak, Failure.CANNOT_CONTINUE)
+        except Exception:
+            log.exception("an engine adapter broke", extra=self._extra())
+            self._failed(speak, Failure.FAILED)
+
+    async def _speak_once(self, speak: Speak) -> bool:
+        """Whether the state machine has heard how it went; False: nothing was shown, try again."""
+        if self._task is None:
+            raise RuntimeError("an engine is called before the request was loaded")
+        prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
+        gatherer = self._gatherer = TextGatherer(self._task.sampling.stop)
+        call = self._around.dispatcher.call(self._task.model, prompt)
+        prefer = self._engine if speak.further else None
+        try:
+            async with aclosing(call.tokens(prefer=prefer, avoid=self._broken_engine)) as tokens:
+                async for item in tokens:
+                    self._engine = call.engine
+                    if isinstance(item, Finished):
+                        self._finished(speak, gatherer, item)
+                        return True
+                    gatherer.add(item.text, item.id)
+                    if gatherer.stopped:
+                        self._finished(speak, gatherer, Finished(FinishReason.STOP))
+                        return True
+                    self._send_gathered()
+                    while gatherer.ready_bytes >= self._around.limits.chunk_bytes_max:
+                        await self._room.wait()
+                        self._send_gathered()
+            raise engines.EngineFailed("the stream ended without a reason")
+        except engines.EngineFailed as error:
+            engine = call.engine.name if call.engine is not None else None
+            log.warning("a call failed", extra=self._extra(engine=engine, error=str(error)))
+            said, self._broken_engine = call.engine is self._engine, call.engine
+            self._send_gathered(everything=True)
+            if not self._chunks_put and said and self._engine is not None:
+                return False
+            self._failed(speak, Failure.FAILED)
+            return True
+
+    def _finished(self, speak: Speak, gatherer: TextGatherer, end: Finished) -> None:
+        rest = gatherer.rest()
+        self._end_call()
+        self.put(
+            EngineFinished(
+                speak.call,
+                end.reason,
+                rest.text,
+                rest.tokens,
+                end.prompt_tokens or 0,
+                end.context_full,
+                rest.token_ids,
+            )
+        )
+
+    def _failed(self, speak: Speak, failure: Failure, message: str = "") -> None:
+        self._end_call()
+        self.put(EngineFailed(speak.call, failure, message))
+
+    def _end_call(self) -> None:
+        """The call is over by itself: what comes next must not cancel the task that says so."""
+        self._gatherer = None
+        self._speaking = None
+
+    def _send_gathered(self, *, everything: bool = False) -> None:
+        """Puts a chunk in, if there is text and it need not, or must not, wait any longer."""
+        gatherer = self._gatherer
+        if gatherer is None or not gatherer.ready or self._stepping:
+            return
+        if not room(self._state):
+            return
+        limits, state, now = self._around.limits, self._state, time.monotonic()
+        on_its_way = state.held or state.next_index > state.fold.next_index
+        due = self._chunk_put_at + limits.chunk_delay_seconds_max
+        large = gatherer.ready_bytes >= limits.chunk_bytes_max
+        if on_its_way and now < due and not large and not everything:
+            if self._chunk_timer is None:
+                self._chunk_timer = self._loop.call_later(due - now, self._chunk_is_due)
+            return
+        piece = gatherer.take()
+        self._chunk_put_at = now
+        self._chunks_put += 1
+        self.put(Said(self._call, piece.text, piece.tokens, piece.token_ids))
+
+    def _chunk_is_due(self) -> None:
+        self._chunk_timer = None
+        self._send_gathered()
+
+    def _extra(self, **fields: object) -> dict[str, object]:
+        return {"answer": str(self.request.answer), **fields}

@@ -1,0 +1,310 @@
+"""The answering worker: takes requests, holds them, and reads the token log for them.
+
+It holds back what it must not decide yet: no request of a partition is started before the
+partition's tokens were folded up to their end at the assignment. What it knows of an answer comes
+from that fold and the event store alone, so a killed worker's requests simply go on elsewhere.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from events.answers import EMPTY, Fold, fold
+from events.conversations import Band
+from events.ids import AnswerId
+from processors.answers.dispatch import Dispatcher
+from processors.answers.holding import Holding, HoldingLimits, Surroundings
+from processors.answers.ports import (
+    LogUnavailable,
+    Place,
+    Request,
+    Requests,
+    TokenLog,
+    TokenRead,
+    Work,
+)
+from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
+
+log = logging.getLogger("thalweg.answers")
+
+ENDED_ANSWERS_KEPT_MAX = 20_000  # repeats of a request come soon, or are known to the event store
+EARLY_CANCELS_KEPT_MAX = 10_000  # a cancel overtakes its request by moments
+PRIORITY_TIMES_MAX = 16  # times `unfinished_requests_max` that a worker takes of urgent requests
+AGAIN_SECONDS = 0.5  # before the log is asked again
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """The bounds of a worker; the defaults and their reasons are in the settings."""
+
+    holding: HoldingLimits
+    unfinished_requests_max: int
+    token_margin_seconds: float
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that waits to be started."""
+
+    request: Request
+    places: list[Place]
+
+
+@dataclass(slots=True)
+class _Tail:
+    """How far a partition's tokens are read."""
+
+    next: int
+    end: int
+    """At the assignment."""
+    folds: dict[AnswerId, Fold] = field(default_factory=dict)
+    """Of open answers that are not held."""
+
+    @property
+    def ready(self) -> bool:
+        return self.next >= self.end
+
+
+class Worker:
+    """Lives on one event loop. `run` it; tell it of assignments, requests and cancels."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tokens: TokenLog,
+        work: Work,
+        requests: Requests,
+        dispatcher: Dispatcher,
+        limits: WorkerLimits,
+    ) -> None:
+        self.name = name
+        self._tokens = tokens
+        self._work = work
+        self._limits = limits
+        self._around = Surroundings(name, tokens, requests, dispatcher, limits.holding)
+        self._generation = 0
+        self._owned: dict[int, int] = {}  # partition: the generation in which it was gained
+        self._tails: dict[int, _Tail] = {}
+        self._to_stop: set[int] = set()
+        self._changed = asyncio.Event()
+        self._held: dict[AnswerId, Holding] = {}
+        self._waiting: dict[AnswerId, _Asked] = {}
+        self._queues: dict[Band, deque[AnswerId]] = {band: deque() for band in Band}
+        self._ended: OrderedDict[AnswerId, Fold] = OrderedDict()
+        self._cancels: OrderedDict[AnswerId, None] = OrderedDict()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def held(self) -> int:
+        """How many requests it works on."""
+        return len(self._held)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests it has taken and not started."""
+        return len(self._waiting)
+
+    @property
+    def ready(self) -> bool:
+        """It has partitions, and has folded them all."""
+        return bool(self._owned) and all(
+            partition in self._tails and self._tails[partition].ready for partition in self._owned
+        )
+
+    async def run(self) -> None:
+        """Until it is cancelled; then all is dropped, without an end or an acknowledgement."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._follow())
+        finally:
+            for holding in list(self._held.values()):
+                self._ending.update(holding.abandon())
+            self._held.clear()
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    # what Kafka says ----------------------------------------------------------------------
+
+    def assigned(self, generation: int, partitions: Collection[int]) -> None:
+        """The group was rebalanced: this is the generation, and these are now this worker's.
+
+        Only the work of partitions that it has lost is stopped.
+        """
+        gained = set(partitions) - set(self._owned)
+        lost = set(self._owned) - set(partitions)
+        self._generation = generation
+        self._owned = {
+            each: generation if each in gained else self._owned[each] for each in partitions
+        }
+        for asked in list(self._waiting.values()):
+            if asked.request.place.partition in lost:
+                self._drop_waiting(asked)
+        for partition in lost:
+            if self._tails.pop(partition, None) is not None:
+                self._to_stop.add(partition)
+        for holding in list(self._held.values()):
+            owned = holding.request.place.partition not in lost
+            holding.put(GenerationChanged(generation, owned))
+        log.info(
+            "partitions were assigned",
+            extra={
+                "generation": generation,
+                "gained": sorted(gained),
+                "lost": sorted(lost),
+                "partitions": len(self._owned),
+            },
+        )
+        self._changed.set()
+        self._start_some()
+
+    def take(self, request: Request) -> None:
+        """A request has come. It may come again, from another place or from the same."""
+        place = request.place
+        if place.partition not in self._owned:
+            return  # it comes again if the partition does
+        known = self._held.get(request.answer) or self._waiting.get(request.answer)
+        if known is not None:
+            if place not in known.places:
+                known.places.append(place)
+            return
+        if request.answer in self._ended:
+            self._work.acknowledge(place)
+            return
+        self._waiting[request.answer] = _Asked(request, [place])
+        self._queues[place.band].append(request.answer)
+        self._start_some()
+
+    def cancel(self, answer: AnswerId) -> None:
+        """A cancel has come, maybe before its request. The event store knows of it too."""
+        holding = self._held.get(answer)
+        if holding is not None:
+            holding.put(CancelAsked())
+        if holding is not None or answer in self._ended:
+            return
+        self._cancels[answer] = None
+        while len(self._cancels) > EARLY_CANCELS_KEPT_MAX:
+            self._cancels.popitem(last=False)
+
+    # requests -----------------------------------------------------------------------------
+
+    def _start_some(self) -> None:
+        room = self._limits.unfinished_requests_max
+        for queue in self._queues.values():
+            for _ in range(len(queue)):
+                if len(self._held) >= room:
+                    break
+                asked = self._waiting.get(answer := queue.popleft())
+                if asked is None:
+                    continue
+                tail = self._tails.get(asked.request.place.partition)
+                if tail is None or not tail.ready:
+                    queue.append(answer)
+                    continue
+                del self._waiting[answer]
+                self._start(asked, tail)
+        taken = len(self._held) + len(self._waiting)
+        if taken < room:
+            self._work.hold_back(())
+        else:  # cancels come with the priority band, so that one is held back last
+            flooded = taken >= room * PRIORITY_TIMES_MAX
+            self._work.hold_back(tuple(Band) if flooded else (Band.DEFAULT, Band.FLEX))
+
+    def _start(self, asked: _Asked, tail: _Tail) -> None:
+        request = asked.request
+        said = self._ended.get(request.answer) or tail.folds.pop(request.answer, EMPTY)
+        holding = Holding(request, self._around, self._on_gone)
+        holding.places = asked.places
+        self._held[request.answer] = holding
+        holding.start(said, self._generation)
+        if request.answer in self._cancels:
+            del self._cancels[request.answer]
+            holding.put(CancelAsked())
+
+    def _on_gone(self, holding: Holding, acknowledged: bool) -> None:
+        answer = holding.request.answer
+        self._held.pop(answer, None)
+        self._ending.update(holding.abandon())
+        self._ending = {task for task in self._ending if not task.done()}
+        if acknowledged:
+            for place in holding.places:
+                self._work.acknowledge(place)
+            if holding.state.fold.end is not None:
+                self._remember(answer, holding.state.fold)
+        asyncio.get_running_loop().call_soon(self._start_some)
+
+    def _drop_waiting(self, asked: _Asked) -> None:
+        answer = asked.request.answer
+        del self._waiting[answer]
+        self._queues[asked.request.place.band].remove(answer)
+
+    def _remember(self, answer: AnswerId, said: Fold) -> None:
+        """That an answer has ended, without its text: nothing counts after an end."""
+        self._ended[answer] = replace(said, chunks=())
+        self._cancels.pop(answer, None)
+        while len(self._ended) > ENDED_ANSWERS_KEPT_MAX:
+            self._ended.popitem(last=False)
+
+    # tokens -------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            for read in await self._tokens.read():
+                self._take_in(read)
+
+    def _take_in(self, read: TokenRead) -> None:
+        tail = self._tails.get(read.partition)
+        if tail is None or read.offset < tail.next:
+            return
+        was_ready, tail.next = tail.ready, read.offset + 1
+        record = read.record
+        if record is not None:
+            holding = self._held.get(record.answer)
+            if holding is not None:
+                holding.put(Read(record))
+            elif record.answer not in self._ended:
+                said = fold(tail.folds.get(record.answer, EMPTY), record)
+                if said.end is None:
+                    tail.folds[record.answer] = said
+                else:
+                    tail.folds.pop(record.answer, None)
+                    self._remember(record.answer, said)
+        if tail.ready and not was_ready:
+            self._start_some()
+
+    async def _follow(self) -> None:
+        """Reads the tokens of the partitions that are owned, and of no others."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._follow_once()
+            except LogUnavailable as error:
+                log.warning("the token log cannot be read now", extra={"error": str(error)})
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._changed.set()
+
+    async def _follow_once(self) -> None:
+        while self._to_stop:
+            stopping = set(self._to_stop)
+            await self._tokens.stop(stopping)
+            self._to_stop -= stopping
+        gained = {each: at for each, at in self._owned.items() if each not in self._tails}
+        if not gained:
+            return
+        margin = int(self._limits.token_margin_seconds * 1_000)
+        oldest = await self._work.oldest(gained)
+        spans = await self._tokens.locate({each: oldest[each] - margin for each in gained})
+        begun = {
+            partition: span
+            for partition, span in spans.items()
+            if self._owned.get(partition) == gained[partition]
+        }
+        if len(begun) < len(spans):  # lost meanwhile, and maybe gained again: another end by now
+            self._changed.set()
+        for partition, span in begun.items():
+            self._tails[partition] = _Tail(span.first, span.end)
+        await self._tokens.begin({partition: span.first for partition, span in begun.items()})
+        self._start_some()

@@ -1,0 +1,101 @@
+"""What the adapters ask an engine: never what it is known to refuse."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from events.conversations import Sampling
+from infra.engines.openai import OpenAiEngine
+from infra.engines.openai_wire import room_of
+from infra.engines.tgi import NEW_TOKENS_MAX, TgiEngine
+from infra.engines.tgi_wire import generate_body
+from tests.contracts.engines import recordings
+from tests.contracts.engines.drive import PATIENT, Failed, outcome, prompt
+from tests.contracts.engines.replay import Bytes, ReplayServer
+
+
+def parameters(**sampling: Any) -> dict[str, Any]:
+    made = generate_body("x", Sampling(max_tokens=9, **sampling), 9)["parameters"]
+    assert made.pop("details") is True
+    assert made.pop("max_new_tokens") == 9
+    return dict(made)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "asked"),
+    [
+        ({}, {}),
+        ({"temperature": 0.0}, {"do_sample": False}),
+        ({"temperature": 0.0, "top_p": 0.5}, {"do_sample": False}),
+        ({"temperature": 1.0}, {"do_sample": True, "temperature": 1.0}),
+        ({"temperature": 0.7, "top_p": 1.0}, {"do_sample": True, "temperature": 0.7}),
+        ({"top_p": 0.9}, {"top_p": 0.9}),
+        ({"seed": -1}, {"seed": 2**64 - 1}),
+        ({"stop": tuple("abcde")}, {"stop": list("abcd")}),
+    ],
+)
+def test_sampling_is_said_as_tgi_takes_it(sampling: dict[str, Any], asked: dict[str, Any]) -> None:
+    assert parameters(**sampling) == asked
+
+
+async def test_tgi_is_asked_for_1024_tokens_at_most_without_the_written_bos() -> None:
+    whole = Bytes(recordings.read("07_generate_stream_details")[0].received)
+    async with ReplayServer(whole) as server:
+        engine = TgiEngine(server.url, PATIENT, tokens_per_call_max=100_000)
+        await outcome(engine, prompt("hello w4", said=" w5", tokens_max=5_000))
+        await engine.close()
+        assert server.asked["/generate_stream"] == 1
+        body = orjson.loads(server.bodies[0])
+    assert body["inputs"] == "<|user|>hello w4<|end|><|assistant|> w5"
+    assert body["parameters"]["max_new_tokens"] == NEW_TOKENS_MAX == 1_024
+
+
+async def test_an_openai_engine_is_asked_to_continue_its_last_message() -> None:
+    whole = Bytes(recordings.read("21_chat_stream_usage")[0].received)
+    async with ReplayServer(whole) as server:
+        engine = OpenAiEngine(server.url + "/v1", PATIENT)
+        await outcome(engine, prompt("q", said=" w5 ", sampling=Sampling(max_tokens=9, top_p=1.0)))
+        await engine.close()
+        body = orjson.loads(server.bodies[0])
+    assert body == {
+        "model": "stand-in-model",
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " w5 "}],
+        "max_tokens": 100,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+
+
+@pytest.mark.parametrize(("said", "error"), [(" w5", "CannotContinue"), ("", "EngineRefused")])
+async def test_an_openai_engine_that_cannot_continue_says_so(said: str, error: str) -> None:
+    text = b'{"error":{"message":"continue_final_message is not supported","code":400}}'
+    refused = Bytes(b"HTTP/1.1 400 No\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text))
+    async with ReplayServer(refused) as server:
+        engine = OpenAiEngine(server.url + "/v1", PATIENT)
+        assert await outcome(engine, prompt("q", said=said)) == Failed(error)
+        await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "room"),
+    [
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 4200 "
+            "tokens (4000 in the messages, 200 in the completion).",
+            96,
+        ),
+        (
+            "'max_tokens' is too large: 4000. This model's maximum context length is 4096 tokens "
+            "and your request has 1000 input tokens (4000 > 4096 - 1000).",
+            3_096,
+        ),
+        ("the request exceeds the available context size, try to increase it", 0),
+        ("Input validation error: `inputs` must have less than 4095 tokens. Given: 5000", 0),
+        ("temperature must be positive", None),
+    ],
+)
+def test_a_full_context_is_recognised(refusal: str, room: int | None) -> None:
+    assert room_of(refusal) == room

@@ -1,0 +1,117 @@
+"""The live streams on a real Redis; and what only a real one can do: be killed, be flushed, be full."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.answer_streams import SourceUnavailable
+from infra.live_names import stream_name
+from infra.live_streams import RedisLiveStreams
+from infra.live_writer import OPEN_EXPIRY_SECONDS, RedisLiveWriter
+from infra.servers.ports import Memory
+from infra.servers.redis import RedisServer
+from processors.answers.recorder_ports import LiveUnavailable
+from tests.contracts.live_streams.sides import Sides, a_ref, a_run, collect, words
+from tests.contracts.live_streams.suite import LiveStreamsContract
+
+EXPIRY_SECONDS = 3_600
+
+
+@pytest.fixture
+async def sides(redis_url: str) -> AsyncIterator[Sides]:
+    async with both_sides(redis_url) as both:
+        yield both
+
+
+class both_sides:  # noqa: N801  # reads as a function
+    def __init__(self, url: str) -> None:
+        self._client = Redis.from_url(url)
+        self._writer = RedisLiveWriter(url, expiry_seconds=EXPIRY_SECONDS)
+        self._reader = RedisLiveStreams(url, partitions=4)
+
+    async def __aenter__(self) -> Sides:
+        await self._reader.start()
+
+        async def flush() -> None:
+            await self._client.flushall()
+
+        return Sides(self._writer, self._reader, flush)
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._reader.close()
+        await self._writer.close()
+        await self._client.aclose()
+
+
+class TestRedis(LiveStreamsContract):
+    pass
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[tuple[RedisServer, Memory]]:
+    """A Redis of this test's own, that may be killed."""
+    memory = Memory(tmp_path)
+    server = RedisServer(tmp_path)
+    server.start(memory)
+    yield server, memory
+    server.stop()
+
+
+async def test_expiry_starts_when_the_end_is_recorded(redis_url: str) -> None:
+    ref = a_ref()
+    async with both_sides(redis_url) as sides, Redis.from_url(redis_url) as client:
+        name = stream_name("thalweg", ref.answer)
+        await sides.writer.append([a_run(ref, words(2))])
+        assert await client.ttl(name) > EXPIRY_SECONDS
+        assert await client.ttl(name) <= OPEN_EXPIRY_SECONDS
+        await sides.writer.append([a_run(ref, [], recorded=True)])
+        assert 0 < await client.ttl(name) <= EXPIRY_SECONDS
+
+
+async def test_a_reader_outlives_a_kill_of_redis(mortal: tuple[RedisServer, Memory]) -> None:
+    server, memory = mortal
+    ref = a_ref()
+    async with both_sides(server.url) as sides, sides.reader.follow(ref) as source:
+        await sides.writer.append([a_run(ref, words(3))])
+        assert await collect(source, -1, 2) == words(3)
+        server.kill()
+        with pytest.raises(SourceUnavailable):
+            await collect(source, 2, 3)
+        with pytest.raises(LiveUnavailable):
+            await sides.writer.append([a_run(ref, words(1, first=3))])
+        server.start(memory)
+        assert await eventually_append(sides, a_run(ref, words(1, first=3))) == 0
+        assert await eventually_append(sides, a_run(ref, words(5))) == 5
+        assert await eventually_collect(source, 2, 4) == words(2, first=3)
+
+
+async def test_a_full_redis_refuses_and_says_so(mortal: tuple[RedisServer, Memory]) -> None:
+    server, _ = mortal
+    async with both_sides(server.url) as sides, Redis.from_url(server.url) as client:
+        await client.config_set("maxmemory", 1_000_000)
+        ref = a_ref()
+        with pytest.raises(LiveUnavailable):
+            await sides.writer.append([a_run(ref, words(10))])
+        await client.config_set("maxmemory", 0)
+        assert await sides.writer.append([a_run(ref, words(10))]) == [10]
+
+
+async def eventually_append(sides: Sides, run: object) -> int:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return (await sides.writer.append([run]))[0]  # type: ignore[list-item]
+            except LiveUnavailable:
+                await asyncio.sleep(0.02)
+
+
+async def eventually_collect(source: object, after: int, until: int) -> object:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await collect(source, after, until)  # type: ignore[arg-type]
+            except SourceUnavailable:
+                await asyncio.sleep(0.02)

@@ -1,0 +1,138 @@
+"""What the environment may say, and what is told to a person when it says something wrong."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.limits import Limits
+from infra.settings import EngineAddress, Settings, SettingsRefused, table_rows
+
+Env = pytest.MonkeyPatch
+
+
+def refused(environment: Env, **variables: str) -> list[str]:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with pytest.raises(SettingsRefused) as caught:
+        Settings.load()
+    return caught.value.problems
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = Settings.load()
+    assert settings.port == 8080
+    assert settings.home.name == ".thalweg"
+    assert settings.home.is_absolute()
+    assert settings.engines == ()
+
+
+def test_an_empty_variable_is_as_if_it_were_not_set(monkeypatch: Env) -> None:
+    monkeypatch.setenv("THALWEG_ENGINES", "")
+    monkeypatch.setenv("THALWEG_PORT", "")
+    assert Settings.load() == Settings()
+
+
+def test_engines_are_a_list_with_their_protocols(monkeypatch: Env) -> None:
+    monkeypatch.setenv("THALWEG_ENGINES", "tgi+http://a:1, openai+https://b/v1/")
+    assert Settings.load().engines == (
+        EngineAddress(kind="tgi", url="http://a:1"),
+        EngineAddress(kind="openai", url="https://b/v1"),
+    )
+
+
+@pytest.mark.parametrize("text", ["http://a:1", "tgi+a:1", "vllm+http://a", "tgi+http://"])
+def test_an_engine_without_protocol_or_host_is_refused(monkeypatch: Env, text: str) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_ENGINES=text)
+    assert problem.startswith("THALWEG_ENGINES is ")
+    assert text in problem
+
+
+def test_a_wrong_value_is_refused_with_name_value_and_what_is_expected(monkeypatch: Env) -> None:
+    problems = refused(monkeypatch, THALWEG_PORT="eighty", THALWEG_LOG_LEVEL="loud")
+    assert problems == [
+        'THALWEG_PORT is "eighty": Input should be a valid integer, unable to parse string as an '
+        "integer.",
+        "THALWEG_LOG_LEVEL is \"loud\": Input should be 'debug', 'info', 'warning' or 'error'.",
+    ]
+
+
+def test_a_value_that_may_hold_a_password_is_not_shown(monkeypatch: Env) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_REDIS="http://:geheim@redis")
+    assert problem.startswith("THALWEG_REDIS has a value that is not shown")
+    assert "geheim" not in problem
+    monkeypatch.delenv("THALWEG_REDIS")
+    (problem,) = refused(monkeypatch, THALWEG_ACCOUNTS_DATABASE_URL="mysql://a:geheim@b/c")
+    assert "geheim" not in problem
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: Env) -> None:
+    assert refused(monkeypatch, THALWEG_ENGINE="tgi+http://a:1") == [
+        "THALWEG_ENGINE is not a setting of Thalweg; did you mean THALWEG_ENGINES?"
+    ]
+
+
+def test_tokens_that_are_kept_too_short_are_refused(monkeypatch: Env) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_TOKENS_RETENTION_SECONDS="9599")
+    assert "THALWEG_TOKENS_RETENTION_SECONDS is 9599: it should be 9600 or more" in problem
+    assert Limits(tokens_retention_seconds=9600).tokens_retention == 9600
+    assert Limits().tokens_retention == 9600
+    assert Limits(answer_seconds_max=60).tokens_retention == 4200
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THALWEG_CLAIM_AGAIN_SECONDS", "1.5"),
+        ("THALWEG_HEARTBEAT_SECONDS", "1"),
+        ("THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX", "5000"),
+        ("THALWEG_ANSWER_TOKENS_DEFAULT", "20000"),
+        ("THALWEG_EVENT_BYTES_MAX", "100000"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(
+    monkeypatch: Env, variable: str, value: str
+) -> None:
+    (problem,) = refused(monkeypatch, **{variable: value})
+    assert problem.startswith(f"{variable} is {value}: it should be")
+
+
+def test_your_own_kafka_has_more_partitions_and_replicas(monkeypatch: Env) -> None:
+    assert (Settings().partitions, Settings().single_machine) == (16, True)
+    monkeypatch.setenv("THALWEG_KAFKA", "a:9092,b:9092")
+    assert (Settings.load().partitions, Settings.load().single_machine) == (64, False)
+    monkeypatch.setenv("THALWEG_SINGLE_MACHINE", "true")
+    monkeypatch.setenv("THALWEG_PARTITIONS", "8")
+    assert (Settings.load().partitions, Settings.load().single_machine) == (8, True)
+
+
+@given(
+    engines=st.lists(st.sampled_from(["tgi+http://a:1", "openai+http://b:2/v1"]), max_size=3),
+    port=st.integers(1, 65535),
+    kafka=st.sampled_from([None, "a:1", "a:1,b:2"]),
+    seconds=st.floats(0.01, 5000),
+    single=st.sampled_from([None, True, False]),
+)
+def test_a_child_process_gets_the_same_settings(
+    engines: list[str], port: int, kafka: str | None, seconds: float, single: bool | None
+) -> None:
+    settings = Settings(
+        engines=tuple(EngineAddress.parse(text) for text in engines),
+        port=port,
+        kafka=kafka,
+        answer_seconds_max=seconds,
+        single_machine=single,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():
+            patch.setenv(name, value)
+        assert Settings.load() == settings
+
+
+def test_every_setting_has_a_row_with_its_meaning() -> None:
+    rows = table_rows()
+    assert [name for name, _, _ in rows if name == name.upper() and name.startswith("THALWEG_")]
+    assert all(meaning for _, _, meaning in rows)
+    assert len(table_rows("settings")) + len(table_rows("limits")) == len(rows)
+    assert not any(str(os.getcwd()) in default for _, default, _ in rows)
