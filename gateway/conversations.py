@@ -19,7 +19,7 @@ from commands.conversations import (
 from commands.store import Receipt
 from events.conversations import Role
 from events.envelope import Event
-from events.ids import ConversationId, MessageId, derived_id
+from events.ids import AnswerId, ConversationId, MessageId, derived_id
 from gateway.answers import stream_address
 from gateway.desk import Decide, Desk
 from gateway.intake import call_of, id_in_path, read_object, validated
@@ -71,6 +71,7 @@ def routes(desk: Desk) -> APIRouter:
         body = await read_object(request, desk.limits)
         asked = validated(PostBody, body)
         call = call_of(request, desk.gateway, caller, body)
+        answer = AnswerId(derived_id(caller.tenant, call.command, "answer"))
         message = MessageId(derived_id(caller.tenant, call.command, "message:0"))
         how = sampling(
             desk.limits,
@@ -86,12 +87,13 @@ def routes(desk: Desk) -> APIRouter:
                 conversation,
                 asked.parent,
                 NewMessage(message, Role.USER, asked.content),
-                desk.ask_answer(call, model, how),
+                desk.ask_answer(answer, model, how),
             )
             return lambda state: post_message(state, command)
 
-        receipt = await desk.ask(call, conversation, asked.model, decide, subject=asked.user)
-        answer = derived_id(caller.tenant, call.command, "answer")
+        receipt = await desk.ask(
+            call, conversation, answer, asked.model, decide, subject=asked.user
+        )
         ids = {"conversation": conversation, "message": message, "answer": answer}
         return accepted(202, stream_address(answer), receipt, ids)
 

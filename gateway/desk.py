@@ -10,7 +10,7 @@ from commands.store import Receipt
 from events import trace
 from events.conversations import Band, Sampling
 from events.envelope import Event, Meta
-from events.ids import AnswerId, derived_id
+from events.ids import AnswerId
 from gateway.admission import AdmissionControl
 from gateway.errors import Declined, NoModelKnown, UnknownModel
 from gateway.intake import Call
@@ -40,13 +40,14 @@ class Desk:
         self,
         call: Call,
         stream: UUID,
+        answer: UUID,
         model: str | None,
         decide: Callable[[str], Decide],
         *,
         subject: str | None,
         new_stream: bool = False,
     ) -> Receipt:
-        """Submits a command that asks for an answer, if there is room and the model is known.
+        """Submits a command that asks for `answer`, if there is room and the model is known.
 
         `decide` gets the model's name. A repeat of a stored command gets its receipt whatever
         has changed since. Raises Declined and Refused.
@@ -63,7 +64,6 @@ class Desk:
             call, stream, decide(chosen), subject=subject, new_stream=new_stream
         )
         if not receipt.repeated:
-            answer = derived_id(call.caller.tenant, call.command, "answer")
             self.admission.accepted(call.caller.tenant, answer)
         return receipt
 
@@ -90,9 +90,9 @@ class Desk:
             stream, decide, meta, call.asked, new_stream=new_stream
         )
 
-    def ask_answer(self, call: Call, model: str, sampling: Sampling) -> AskAnswer:
+    def ask_answer(self, answer: AnswerId, model: str, sampling: Sampling) -> AskAnswer:
         return AskAnswer(
-            answer=AnswerId(derived_id(call.caller.tenant, call.command, "answer")),
+            answer=answer,
             model=model,
             band=Band.DEFAULT,
             deadline_seconds=self.limits.answer_seconds_max,

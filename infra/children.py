@@ -21,6 +21,7 @@ LINE_BYTES_MAX = 1_048_576  # of a log; a longer one is cut there
 RESTART_DELAY_SECONDS = (
     0.25  # the second restart in a row waits this long, each next one twice that
 )
+NOT_STARTED = 127  # the shell's status for a command that cannot be run
 SETTLED_SECONDS = 10.0  # a process that lived this long did not die of its start
 
 
@@ -79,7 +80,10 @@ class Child:
         """Runs the role, again and again, until `stop`."""
         while not self._stopping:
             began = time.monotonic()
-            status = await self.run_once()
+            try:
+                status = await self.run_once()
+            except OSError as problem:  # the machine is out of processes, memory or descriptors
+                self.last_words, status = str(problem), NOT_STARTED
             if self._stopping:
                 break
             lived = time.monotonic() - began
@@ -202,11 +206,9 @@ class Child:
 
 
 def _words(line: bytes) -> str:
-    """What an error in the log says in short: its message and the last line of its traceback."""
+    """What an error in the log says."""
     try:
-        fields = json.loads(line)
-        cause = str(fields.get("exception", "")).strip().rpartition("\n")[2]
-        return f"{fields['message']}: {cause}" if cause else str(fields["message"])
+        return str(json.loads(line)["message"])
     except (ValueError, KeyError):
         return line.decode(errors="replace")
 

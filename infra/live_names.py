@@ -16,15 +16,20 @@ FAILURES = (RedisError, OSError, TimeoutError)
 
 
 def client_of(url: str) -> Redis:
+    """Commands have no bound of their own: give each one with `asyncio.timeout`.
+
+    redis-py's own goes through `asyncio.wait_for`, which up to Python 3.11 loses a cancellation
+    that comes at the moment of the reply; whoever was cancelled then goes on for ever.
+    """
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS_MAX,
         timeout=REPLY_SECONDS_MAX,
-        socket_timeout=REPLY_SECONDS_MAX,
+        socket_timeout=None,
         socket_connect_timeout=REPLY_SECONDS_MAX,
         protocol=2,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def stream_name(prefix: str, answer: UUID) -> str:

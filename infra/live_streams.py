@@ -17,7 +17,14 @@ from redis.asyncio import Redis
 from events.answers import Entry
 from events.codec import Undecodable, decode_entry
 from gateway.answer_streams import AnswerRef, SourceUnavailable
-from infra.live_names import FAILURES, channel_name, client_of, kept_up_name, stream_name
+from infra.live_names import (
+    FAILURES,
+    REPLY_SECONDS_MAX,
+    channel_name,
+    client_of,
+    kept_up_name,
+    stream_name,
+)
 from infra.live_subscription import Channel, Subscription
 from infra.partitions import partition_of
 
@@ -52,7 +59,8 @@ class RedisLiveStreams:
     async def ping(self) -> None:
         """Raises SourceUnavailable if Redis does not answer."""
         try:
-            await self._redis.ping()
+            async with asyncio.timeout(REPLY_SECONDS_MAX):
+                await self._redis.ping()
         except FAILURES as error:
             raise SourceUnavailable(str(error)) from error
 
@@ -67,7 +75,7 @@ class RedisLiveStreams:
         finally:
             self._subscription.leave(channel, cursor)
 
-    async def iskept_up_name(self, ref: AnswerRef) -> bool:
+    async def is_kept_up(self, ref: AnswerRef) -> bool:
         """See gateway.answer_streams.LiveStreams."""
         now = asyncio.get_running_loop().time()
         partition = partition_of(ref.conversation, self._partitions)
@@ -75,7 +83,8 @@ class RedisLiveStreams:
         if known is not None and now - known[0] < KEPT_UP_CACHE_SECONDS:
             return known[1]
         try:
-            found = bool(await self._redis.exists(kept_up_name(self._prefix, partition)))
+            async with asyncio.timeout(REPLY_SECONDS_MAX):
+                found = bool(await self._redis.exists(kept_up_name(self._prefix, partition)))
         except FAILURES as error:
             raise SourceUnavailable(str(error)) from error
         self._marks[partition] = now, found
@@ -154,9 +163,10 @@ class _Cursor:
 
     async def _range(self, index: int) -> Sequence[Entry]:
         try:
-            found: Any = await self._redis.xrange(
-                self._stream, f"0-{index + 2}", "+", count=RANGE_ENTRIES_MAX
-            )
+            async with asyncio.timeout(REPLY_SECONDS_MAX):
+                found: Any = await self._redis.xrange(
+                    self._stream, f"0-{index + 2}", "+", count=RANGE_ENTRIES_MAX
+                )
             run = [decode_entry(fields[b"e"]) for _, fields in found]
         except (*FAILURES, Undecodable, KeyError) as error:
             self._must_read = True

@@ -1,5 +1,6 @@
 """The recorder's side of the live streams: one script appends what follows, and publishes it."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from events.codec import encode_entry
 from infra.live_names import (
     FAILURES,
     KEPT_UP_SECONDS,
+    REPLY_SECONDS_MAX,
     channel_name,
     client_of,
     kept_up_name,
@@ -56,12 +58,13 @@ class RedisLiveWriter:
     async def append(self, runs: Sequence[Run]) -> Sequence[int]:
         """See processors.answers.recorder.LiveWriter."""
         try:
-            if not self._script:
-                self._script = await self._redis.script_load(APPEND)
-            replies = await self._append(runs)
-            if any(isinstance(reply, NoScriptError) for reply in replies):
-                self._script = await self._redis.script_load(APPEND)
+            async with asyncio.timeout(REPLY_SECONDS_MAX):
+                if not self._script:
+                    self._script = await self._redis.script_load(APPEND)
                 replies = await self._append(runs)
+                if any(isinstance(reply, NoScriptError) for reply in replies):
+                    self._script = await self._redis.script_load(APPEND)
+                    replies = await self._append(runs)
         except FAILURES as error:
             raise LiveUnavailable(str(error)) from error
         for reply in replies:
@@ -88,7 +91,10 @@ class RedisLiveWriter:
         """See processors.answers.recorder.LiveWriter."""
         asked = sorted(partitions)
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            async with (
+                asyncio.timeout(REPLY_SECONDS_MAX),
+                self._redis.pipeline(transaction=False) as pipeline,
+            ):
                 for partition in asked:
                     pipeline.set(
                         kept_up_name(self._prefix, partition),

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from infra.children import Backoff, Child, role_command
 from infra.home import Part, write_state
-from infra.servers import EmbeddedServers, ServerDidNotStart
+from infra.servers import EmbeddedServers
 from infra.settings import PREFIX, Settings
 
 ROLES = ("relay", "recorder", "projections", "gateway", "answers-1", "answers-2")
@@ -108,7 +108,7 @@ class Supervisor:
     # start --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Returns when answers can be given. `ServerDidNotStart` or `NotPrepared` says why not."""
+        """Returns when answers can be given; an exception says why not. Call `stop` after it."""
         self._write_state()
         children = [*([self._engine] if self._engine else []), *self._roles.values()]
         prepared = asyncio.create_task(self._prepare.run_once()) if self._prepare else None
@@ -166,8 +166,8 @@ class Supervisor:
             began = time.monotonic()
             try:
                 await self._start_server(name)
-            except ServerDidNotStart as problem:
-                self._display.say(str(problem))
+            except Exception as problem:  # whatever it is, the next try may do better
+                self._display.say(f"{name}: {problem}")
 
     async def _wait_for_answers(self) -> None:
         if self._answers_ready is None:

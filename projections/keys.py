@@ -36,7 +36,7 @@ LIMIT %s
 class Keys:
     """Accounts are few and change seldom: one statement an event."""
 
-    tables = Tables("keys", 1)
+    tables = Tables("keys", 1, parts=("tenants",))
     context = "accounts"
     types: frozenset[type[Event]] = frozenset({TenantCreated, KeyCreated, KeyRevoked})
     own_suffixes: tuple[str, ...] = ("", "tenants")
@@ -57,6 +57,4 @@ class Keys:
                     statement = REVOKE_KEY
                 case _:
                     continue
-            connection.execute(
-                self.tables.compose(statement, main_tenants=self.tables.table("tenants")), values
-            )
+            connection.execute(self.tables.compose(statement), values)

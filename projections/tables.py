@@ -16,6 +16,8 @@ class Tables:
 
     name: str
     version: int
+    parts: tuple[str, ...] = ()
+    """Further tables of its own; `{main_<part>}` in its statements."""
 
     def table(self, suffix: str = "") -> sql.Identifier:
         main = f"{self.name}_v{self.version}"
@@ -29,6 +31,7 @@ class Tables:
             offsets=self.table("offsets"),
             parked=self.table("parked"),
             dead_letters=self.table("dead_letters"),
+            **{f"main_{part}": self.table(part) for part in self.parts},
             **identifiers,
         )
 

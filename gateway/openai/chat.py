@@ -42,11 +42,11 @@ def routes(desk: Desk) -> APIRouter:
                 )
                 for index, message in enumerate(asked.messages)
             )
-            command = CompleteOnce(conversation, messages, desk.ask_answer(call, model, how))
+            command = CompleteOnce(conversation, messages, desk.ask_answer(answer, model, how))
             return lambda state: complete_once(state, command)
 
         receipt = await desk.ask(
-            call, conversation, asked.model, decide, subject=asked.user, new_stream=True
+            call, conversation, answer, asked.model, decide, subject=asked.user, new_stream=True
         )
         created = int(receipt.stored_at.timestamp())
         ref = AnswerRef(answer, conversation, tenant, just_asked=not receipt.repeated)

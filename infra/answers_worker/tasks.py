@@ -76,9 +76,7 @@ class StoreRequests:
         tree = _tree(events, request.answer)
         if row is None or tree.requested is None:
             # A store restored from an older backup: nobody waits for this answer any more.
-            log.error(
-                "a request is not in the event store", extra={"answer": str(request.answer)}
-            )
+            log.error("a request is not in the event store", extra={"answer": str(request.answer)})
             return Task((), Sampling(max_tokens=1), request.model, 1, 0, True, False)
         sampling = tree.requested.sampling
         return Task(

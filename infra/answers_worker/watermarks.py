@@ -12,6 +12,7 @@ Partition = tuple[str, int]
 @dataclass(slots=True)
 class _Mark:
     first: int
+    """Everything from here up to `next` was taken."""
     next: int
     unfinished: set[int] = field(default_factory=set)
 
@@ -27,12 +28,11 @@ class Watermarks:
         mark = self._marks.get(partition)
         if mark is None:
             mark = self._marks[partition] = _Mark(offset, offset)
-        if offset < mark.first:  # whoever owned it meanwhile has not finished it
-            mark.first = offset
-        elif offset < mark.next:
+        if mark.first <= offset < mark.next:
             return offset in mark.unfinished
-        else:
-            mark.next = offset + 1
+        if offset < mark.first:  # what lies between was not taken: begin anew from here
+            mark.first = offset
+        mark.next = offset + 1
         mark.unfinished.add(offset)
         return True
 

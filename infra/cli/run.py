@@ -115,7 +115,7 @@ async def _until_told(roles: Sequence[Coroutine[Any, Any, object]]) -> int:
     status = 0
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
-            log.error("the role failed", exc_info=result)
+            log.error("%s", _sentence(result), exc_info=result)
             status = FAILED
     return status
 

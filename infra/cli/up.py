@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import signal
@@ -54,7 +55,8 @@ class PlainDisplay:
         self._shown[name] = state
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone; the work goes on
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
@@ -132,7 +134,8 @@ async def _up(settings: Settings, console: Console) -> int:
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, stop)
     status = 0
     start = asyncio.create_task(supervisor.start())
     end = asyncio.create_task(told.wait())

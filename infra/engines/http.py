@@ -81,15 +81,10 @@ class EventStream:
         """The data of the events that ended with the next bytes; None after the last. Raises
         EngineFailed."""
         arrived = await self._wait(self._response.content.readany())
-        if not arrived:
-            return None
         try:
-            events = self._reader.feed(arrived)
+            return self._reader.feed(arrived) if arrived else None
         except EventTooLong as error:
             raise EngineFailed(f"{self._name}: {error}") from None
-        if not events and self._loop.time() > self.deadline:
-            raise silent(self._name)  # whoever sends comments all the time never makes us wait
-        return events
 
     def wait_at_most(self, seconds_max: float) -> None:
         """The next wait ends this long from now."""

@@ -200,7 +200,7 @@ class _Reader:
         return await self._queries.offsets_for_time(topic, times_ms)
 
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The group's stored offsets; partitions that have none are left out. Raises QueryFailed."""
+        """The group's stored offsets, without partitions that have none. Raises QueryFailed."""
         asked = [TopicPartition(*each) for each in partitions]
         try:
             answers = await self._call(self._client.committed, asked, QUERY_SECONDS_MAX)

@@ -39,7 +39,7 @@ class EmbeddedServers:
         *,
         cache: Path | None = None,
         which: Iterable[str] = ALL,
-        start_seconds_max: float = 60,
+        start_seconds_max: float = 120,
         stop_seconds_max: float = 15,
         log_bytes_max: int = 10_485_760,
         redis_bytes_max: int = 268_435_456,
@@ -120,7 +120,7 @@ class EmbeddedServers:
     def _start_one(self, server: ServerProcess, progress: Callable[[str, str], None]) -> None:
         progress(server.name, "starting")
         if isinstance(server, KafkaServer):
-            server.download(lambda done, of: progress("kafka", f"downloading {done} of {of}"))
+            server.download(lambda done, of: progress("kafka", f"downloading {done} of {of} jars"))
         server.start()
         progress(server.name, "ready")
 

@@ -30,8 +30,20 @@ def locked() -> list[tuple[str, str]]:
     return [(row[1], row[0]) for row in rows if row and not row[0].startswith("#")]
 
 
-def fetch(cache: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> list[Path]:
-    """The jars' paths; downloads what the cache lacks. `progress(done, of)` is told of each jar."""
+class DownloadStopped(Exception):
+    """Somebody wanted to stop."""
+
+
+def fetch(
+    cache: Path,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> list[Path]:
+    """The jars' paths; downloads what the cache lacks.
+
+    `progress(done, of)` is told of each jar; when `unwanted()` says yes, `DownloadStopped` is
+    raised after the jars under way.
+    """
     wanted = locked()
     digest = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()[:16]
     folder = cache / f"kafka-{digest}"
@@ -50,6 +62,9 @@ def fetch(cache: Path, progress: Callable[[int, int], None] = lambda done, of: N
             ]
             for job in jobs:
                 job.result()
+                if unwanted():
+                    pool.shutdown(cancel_futures=True)
+                    raise DownloadStopped
                 done += 1
                 progress(done, len(wanted))
         complete.touch()

@@ -96,7 +96,7 @@ class KafkaServer(ServerProcess):
 
     def download(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Fetches the jars if the cache lacks them (the only part that may take long)."""
-        self._jars = fetch(self.cache, progress)
+        self._jars = fetch(self.cache, progress, self.unwanted.is_set)
 
     def prepare(self) -> None:
         if not hasattr(self, "_jars"):

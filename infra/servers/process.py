@@ -38,7 +38,7 @@ class ServerProcess:
         self,
         home: Path,
         *,
-        start_seconds_max: float = 60,
+        start_seconds_max: float = 120,
         stop_seconds_max: float = 15,
         log_bytes_max: int = 10_485_760,
     ) -> None:
@@ -53,6 +53,7 @@ class ServerProcess:
         self._lifeline: int | None = None
         self._pid_file = home / "run" / f"{self.name}.pid"
         self._lock = threading.Lock()
+        self.unwanted = threading.Event()  # somebody wants to stop what is starting
 
     # what a subclass says -----------------------------------------------------------------
 
@@ -110,8 +111,10 @@ class ServerProcess:
                 raise
 
     def stop(self) -> None:
-        """Ends the server in good order, by force after `stop_seconds_max`."""
+        """Ends the server in good order, by force after `stop_seconds_max`; a start gives up."""
+        self.unwanted.set()
         with self._lock:
+            self.unwanted.clear()
             self._end()
 
     def kill(self) -> None:
@@ -173,7 +176,7 @@ class ServerProcess:
         wait_until(
             self.is_ready,
             self.start_seconds_max,
-            alive=lambda: self.running,
+            alive=lambda: self.running and not self.unwanted.is_set(),
             failed=lambda why: ServerDidNotStart(self.name, why, self.log),
         )
 

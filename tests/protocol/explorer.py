@@ -40,7 +40,9 @@ class Counterexample:
     trace: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join((self.problem, *(f"  {n}. {move}" for n, move in enumerate(self.trace, 1))))
+        return "\n".join(
+            (self.problem, *(f"  {n}. {move}" for n, move in enumerate(self.trace, 1)))
+        )
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ReadersWorld:
         return Readers(0, 0, (first, *nobody), (), 0, (), (), self.faults)
 
     def folded(self, begin: int, place: int) -> tuple[tuple[Item, ...], bool, bool]:
-        """Entries, whether it has ended, whether it looks open; of a fold of that part of the log."""
+        """Of the fold of that part of the log: entries, has it ended, is it open?"""
         known = self._folds.get((begin, place))
         if known is None:
             state = EMPTY

@@ -8,13 +8,11 @@ from events.answers import Chunk, Claim, ClaimId, End, Fold, TokenRecord, fold
 from processors.answers import protocol
 from processors.answers.protocol_words import (
     Acknowledge,
-    GenerationChanged,
     Held,
     Load,
     Loaded,
     LoadFailed,
     Phase,
-    Said,
     Send,
     Step,
 )
@@ -31,12 +29,6 @@ def every_claim_counts(state: Fold, record: TokenRecord) -> Fold:
 def a_claim_counts_after_the_end(state: Fold, record: TokenRecord) -> Fold:
     if isinstance(record, Claim) and state.end is not None:
         return fold(replace(state, end=None), record)
-    return fold(state, record)
-
-
-def a_chunk_counts_after_the_end(state: Fold, record: TokenRecord) -> Fold:
-    if isinstance(record, Chunk) and state.end is not None:
-        return replace(fold(replace(state, end=None), record), end=state.end)
     return fold(state, record)
 
 
@@ -161,10 +153,8 @@ def a_greater_claim_is_ignored(state: Held, fresh: UUID) -> Step:
 
 def own_gaps_are_ignored(state: Held, record: TokenRecord, fresh: UUID) -> Step:
     after, outputs = _read(state, record, fresh)
-    if not isinstance(record, Claim) and record.claim == state.claim:
-        if record.index > state.fold.next_index:
-            return state, ()
-    return after, outputs
+    own = not isinstance(record, Claim) and record.claim == state.claim
+    return (state, ()) if own and record.index > state.fold.next_index else (after, outputs)
 
 
 def a_cancel_is_an_end(state: Held) -> Step:
@@ -209,8 +199,6 @@ RULES = [
          setting=_faults("move", "crash")),
     Rule("no claim counts after the end", "follows the end|taken back",
          fold=a_claim_counts_after_the_end, setting=_faults("move")),
-    Rule("no chunk counts after the end", "follows the end|taken back",
-         fold=a_chunk_counts_after_the_end, setting=_faults("cancel", "produce", faults=2)),
     Rule("no second end counts", "taken back", fold=a_second_end_counts,
          setting=_faults("move", "cancel", faults=2)),
     Rule("a chunk counts only under the current claim", SPLICED, fold=chunks_of_old_claims_count,
@@ -247,7 +235,8 @@ RULES = [
     Rule("a worker with the partition claims again over a greater claim", STUCK,
          patch={"_superseded": a_greater_claim_is_ignored}, setting=_faults("reset")),
     Rule("after the wait claim with the current epoch + 1", DUEL,
-         patch={"_timer_fired": claims_again_with_its_own_epoch}, setting=_faults("reset")),
+         patch={"_timer_fired": claims_again_with_its_own_epoch},
+         setting=_faults("reset", prune=False, log_records_max=12)),
     Rule("wait before claiming over another", DUEL,
          patch={"_wait": claims_again_without_waiting},
          setting=_faults("reset", claims_without_progress_max=4)),
@@ -259,9 +248,9 @@ RULES = [
     Rule("a cancel is a wish, not an end", "acknowledged", patch={"_stop": a_cancel_is_an_end},
          setting=_faults("cancel")),
     Rule("ask the event store before claiming", "the end is recorded",
-         patch={"_loaded": does_not_ask_the_store}, setting=_faults("redeliver")),
+         patch={"_loaded": does_not_ask_the_store}, setting=_faults("redeliver", prune=False)),
     Rule("fold to the log's end before beginning", "known to have ended",
-         patch={"hold": begins_before_it_has_folded}, setting=_faults("crash", "move", faults=2)),
+         patch={"hold": begins_before_it_has_folded}, setting=_faults("move")),
     Rule("the fold begins before the first claim", "differs from the log's",
          setting=_faults("move", fold_from_end=True)),
 ]  # fmt: skip

@@ -168,6 +168,23 @@ async def test_garbage_is_a_failure(
     assert await bounded(adapter, server, Bytes(HEAD + garbage), impatient=False) == FAILED
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'{"error":"Model is overloaded","error_type":"overloaded"}',
+        b'{"error":"Input validation error: x","error_type":"validation"}',
+        b'{"error":{"message":"x","type":"BadRequestError","code":400}}',
+        b'{"error":{"message":"x","code":429}}',
+    ],
+)
+async def test_after_a_token_every_error_is_a_failure_that_another_engine_may_mend(
+    adapter: AdapterType, server: ReplayServer, error: bytes
+) -> None:
+    said = Bytes(HEAD + TOKEN[adapter] + b"\n\ndata: " + error + b"\n\n")
+    came = await bounded(adapter, server, said, impatient=False)
+    assert came == Failed("EngineFailed", (" a",))
+
+
 @pytest.mark.parametrize("head", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 999\r\n\r\n", b"\0" * 64])
 async def test_it_does_not_speak_http(
     adapter: AdapterType, server: ReplayServer, head: bytes

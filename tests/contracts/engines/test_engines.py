@@ -1,6 +1,7 @@
 """What every Engine does: both adapters against a real server that says numbered tokens."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -145,12 +146,16 @@ async def test_many_at_once_are_kept_apart(engine: Engine) -> None:
         assert one.tokens == numbers(0, n)
 
 
-async def test_connections_are_used_again(engine: Engine, numbered: NumberedEngine) -> None:
+async def test_connections_are_used_again_and_are_quick(
+    engine: Engine, numbered: NumberedEngine
+) -> None:
     for _ in range(5):
         await outcome(engine, prompt("hello"))
     await engine.healthy()
-    connections = engine._http._session.connector._conns  # type: ignore[attr-defined]  # no other way to see it
-    assert sum(len(idle) for idle in connections.values()) == 1
+    session = engine._http._session  # type: ignore[attr-defined]  # there is no other way to see it
+    [idle] = [one for held in session.connector._conns.values() for one, _ in held]
+    opened = idle.transport.get_extra_info("socket")
+    assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_it_names_its_model_and_its_health(engine: Engine) -> None:

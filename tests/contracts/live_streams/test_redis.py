@@ -1,4 +1,4 @@
-"""The live streams on a real Redis; and what only a real one can do: be killed, be flushed, be full."""
+"""The live streams on a real Redis; and what only a real one can do: be killed, be full."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +11,7 @@ from gateway.answer_streams import SourceUnavailable
 from infra.live_names import stream_name
 from infra.live_streams import RedisLiveStreams
 from infra.live_writer import OPEN_EXPIRY_SECONDS, RedisLiveWriter
-from infra.servers.ports import Memory
+from infra.servers import EmbeddedServers
 from infra.servers.redis import RedisServer
 from processors.answers.recorder_ports import LiveUnavailable
 from tests.contracts.live_streams.sides import Sides, a_ref, a_run, collect, words
@@ -51,13 +51,12 @@ class TestRedis(LiveStreamsContract):
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[tuple[RedisServer, Memory]]:
+def mortal(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of this test's own, that may be killed."""
-    memory = Memory(tmp_path)
-    server = RedisServer(tmp_path)
-    server.start(memory)
-    yield server, memory
-    server.stop()
+    own = EmbeddedServers(tmp_path, which=["redis"])
+    own.start()
+    yield own.redis
+    own.stop()
 
 
 async def test_expiry_starts_when_the_end_is_recorded(redis_url: str) -> None:
@@ -71,26 +70,24 @@ async def test_expiry_starts_when_the_end_is_recorded(redis_url: str) -> None:
         assert 0 < await client.ttl(name) <= EXPIRY_SECONDS
 
 
-async def test_a_reader_outlives_a_kill_of_redis(mortal: tuple[RedisServer, Memory]) -> None:
-    server, memory = mortal
+async def test_a_reader_outlives_a_kill_of_redis(mortal: RedisServer) -> None:
     ref = a_ref()
-    async with both_sides(server.url) as sides, sides.reader.follow(ref) as source:
+    async with both_sides(mortal.url) as sides, sides.reader.follow(ref) as source:
         await sides.writer.append([a_run(ref, words(3))])
         assert await collect(source, -1, 2) == words(3)
-        server.kill()
+        mortal.kill()
         with pytest.raises(SourceUnavailable):
             await collect(source, 2, 3)
         with pytest.raises(LiveUnavailable):
             await sides.writer.append([a_run(ref, words(1, first=3))])
-        server.start(memory)
+        mortal.start()
         assert await eventually_append(sides, a_run(ref, words(1, first=3))) == 0
         assert await eventually_append(sides, a_run(ref, words(5))) == 5
         assert await eventually_collect(source, 2, 4) == words(2, first=3)
 
 
-async def test_a_full_redis_refuses_and_says_so(mortal: tuple[RedisServer, Memory]) -> None:
-    server, _ = mortal
-    async with both_sides(server.url) as sides, Redis.from_url(server.url) as client:
+async def test_a_full_redis_refuses_and_says_so(mortal: RedisServer) -> None:
+    async with both_sides(mortal.url) as sides, Redis.from_url(mortal.url) as client:
         await client.config_set("maxmemory", 1_000_000)
         ref = a_ref()
         with pytest.raises(LiveUnavailable):

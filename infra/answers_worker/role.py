@@ -1,0 +1,106 @@
+"""The role `answers`: one worker, its Faust app, and what they need; outages are waited out."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+
+from events.ids import fresh_id
+from events.topics import Topics
+from infra.answers_worker.app import AnswersApp
+from infra.answers_worker.tasks import Store, StoreRequests
+from infra.answers_worker.tokens import KafkaTokens
+from infra.answers_worker.watermarks import Watermarks
+from infra.answers_worker.work import KafkaWork
+from infra.engines import open_engines
+from infra.limits import Limits
+from infra.settings import Settings
+from processors.answers.dispatch import Dispatcher
+from processors.answers.engine import Engine
+from processors.answers.holding import HoldingLimits
+from processors.answers.protocol_words import Bounds
+from processors.answers.worker import Worker, WorkerLimits
+
+log = logging.getLogger("thalweg.answers")
+
+START_AGAIN_SECONDS = 0.5  # before joining the group again after Faust has given up
+STOP_SECONDS_MAX = 5.0  # to leave the group in good order; after it Kafka finds out by itself
+LOAD_AGAIN_SECONDS = 0.5  # before the event store is asked again: Postgres restarts in a second
+PRODUCE_SECONDS_MAX = 5.0  # longer than a broker's restart; then what is unsent is claimed again
+
+
+def worker_limits(limits: Limits) -> WorkerLimits:
+    """The worker's share of the settings."""
+    return WorkerLimits(
+        holding=HoldingLimits(
+            bounds=Bounds(
+                claims_without_progress_max=limits.claims_without_progress_max,
+                answer_bytes_max=limits.answer_bytes_max,
+            ),
+            answer_seconds_max=limits.answer_seconds_max,
+            claim_again_seconds=limits.claim_again_seconds,
+            load_again_seconds=LOAD_AGAIN_SECONDS,
+            chunk_delay_seconds_max=limits.chunk_delay_seconds_max,
+            chunk_bytes_max=limits.chunk_bytes_max,
+        ),
+        unfinished_requests_max=limits.unfinished_requests_max,
+        token_margin_seconds=limits.token_margin_seconds,
+    )
+
+
+async def run_answers(
+    settings: Settings, topics: Topics, store: Store, *, engines: Sequence[Engine] | None = None
+) -> None:
+    """Runs a worker until it is cancelled; then its partitions go to others at once."""
+    bootstrap = settings.kafka_servers
+    watermarks = Watermarks()
+    tokens = KafkaTokens(bootstrap, topics.tokens, produce_seconds_max=PRODUCE_SECONDS_MAX)
+    work = KafkaWork(bootstrap, topics, watermarks)
+    dispatcher = Dispatcher(
+        open_engines(settings.engines, settings) if engines is None else engines
+    )
+    worker = Worker(
+        f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}",
+        tokens=tokens,
+        work=work,
+        requests=StoreRequests(store, answer_tokens_max=settings.answer_tokens_max),
+        dispatcher=dispatcher,
+        limits=worker_limits(settings),
+    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            group.create_task(_consume(settings, topics, worker, watermarks, work))
+    finally:
+        await tokens.close()
+        await dispatcher.close()
+
+
+async def _consume(
+    settings: Settings, topics: Topics, worker: Worker, watermarks: Watermarks, work: KafkaWork
+) -> None:
+    """Keeps a Faust app running: one that has crashed is replaced; the worker goes on meanwhile."""
+    while True:
+        app = AnswersApp(settings, topics, worker, watermarks, loop=asyncio.get_running_loop())
+        work.pressure = app.consumer
+        try:
+            await app.start()
+            await app.wait_until_stopped()
+        except Exception as error:
+            log.warning("the Kafka consumer could not run", extra={"error": repr(error)})
+        finally:
+            work.pressure = None
+            await _stop(app)
+        log.warning("the Kafka consumer starts over", extra={"reason": repr(app.crash_reason)})
+        await asyncio.sleep(START_AGAIN_SECONDS)
+
+
+async def _stop(app: AnswersApp) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS_MAX):
+            await app.stop()
+    except TimeoutError:
+        log.warning("the Kafka consumer did not stop in time")
+    except Exception:
+        log.exception("the Kafka consumer did not stop in good order")

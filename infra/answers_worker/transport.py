@@ -1,0 +1,179 @@
+"""Faust's aiokafka transport, with our own rules on offsets, assignment, failures and threads.
+
+- Offsets: never past the oldest message whose answer has not ended (`Watermarks`); a commit that
+  Kafka refuses is tried again later and does not end the process.
+- Assignment: by range, so that a partition number has one worker on every work topic. (Faust takes
+  round robin, which deals the same number of different topics to different workers.)
+- Threads: Faust runs its consumer in a thread with a loop of its own, which costs each message two
+  hand-overs. Ours runs in the app's loop. Heartbeats then share it: a loop that stands still
+  for the session timeout is taken for dead, and rightly.
+- Producer: none. Faust's is idempotent only inside transactions.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import Service
+from mode.utils.futures import maybe_async
+
+from infra.answers_worker.watermarks import Watermarks
+
+log = logging.getLogger("thalweg.answers")
+
+FETCH_WAIT_MILLISECONDS_MAX = 100  # a partition that is gained waits for the fetch under way
+COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
+
+
+class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy skips faust
+    """The part of a Faust consumer that speaks with Kafka: a "thread" in the app's own loop."""
+
+    wait_for_shutdown = False
+
+    def __init__(self, consumer: "Consumer", **options: Any) -> None:
+        loop = options.pop("loop")
+        super().__init__(consumer, loop=loop, thread_loop=loop, **options)
+
+    async def start(self) -> None:
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        if self._started.is_set():
+            await Service.stop(self)
+
+    async def on_stop(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    def set_shutdown(self) -> None:
+        self._shutdown.set()
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
+
+    async def call_thread(
+        self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any
+    ) -> Any:
+        return await maybe_async(function(*arguments, **named))
+
+    async def cast_thread(
+        self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any
+    ) -> None:
+        await maybe_async(function(*arguments, **named))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.consumer.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await self.consumer.on_partitions_assigned(assigned, generation_id)
+
+    @property
+    def generation(self) -> int:
+        """The group's; -1 when this member has been thrown out. (Private in aiokafka.)"""
+        return int(self._ensure_consumer()._coordinator.generation)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        owned = self.assignment()
+        wanted = {
+            TopicPartition(each.topic, each.partition): OffsetAndMetadata(at, "")
+            for each, at in offsets.items()
+            if each in owned
+        }
+        if not wanted:
+            return False
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS_MAX):
+                await self._ensure_consumer().commit(wanted)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.warning("offsets were not committed", extra={"error": repr(error)})
+            return False
+        return True
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's own alarms know nothing of answers that take their time."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1_000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS_MAX,
+            request_timeout_ms=int(conf.broker_request_timeout * 1_000),
+            retry_backoff_ms=50,
+            session_timeout_ms=int(conf.broker_session_timeout * 1_000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1_000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1_000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            isolation_level="read_uncommitted",
+        )
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
+    """Commits what the watermarks of its app allow."""
+
+    def _new_consumer_thread(self) -> LoopConsumer:
+        return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def watermarks(self) -> Watermarks:
+        marks: Watermarks = self.app.watermarks
+        return marks
+
+    @property
+    def generation(self) -> int:
+        return int(self._thread.generation)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (TP(*each) for each in self.watermarks.partitions())
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.watermarks.watermark((tp.topic, tp.partition))
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        done = bool(await self._commit(offsets))
+        if done:
+            self._committed_offset.update(offsets)
+        return done
+
+    def hold_back(self, topics: Iterable[str]) -> None:
+        """Fetches nothing more of these topics; what was fetched still comes."""
+        held = set(topics)
+        for each in list(self._buffered_partitions):
+            if each.topic not in held:
+                self.on_buffer_drop(each)
+        for each in list(self._get_active_partitions()) if held else ():
+            if each.topic in held:
+                self.on_buffer_full(each)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]  # mypy skips faust
+    """What the app uses instead of Faust's `kafka://`."""
+
+    Consumer: ClassVar[type[Any]] = Consumer

@@ -1,0 +1,76 @@
+"""The work topics as the worker sees them: what is unacknowledged, and what should wait."""
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from events.conversations import Band
+from events.topics import Topics
+from infra.answers_worker.watermarks import Watermarks
+from infra.kafka.consumer import LogReader, Partition, QueryFailed
+from processors.answers.ports import LogUnavailable, Place
+
+log = logging.getLogger("thalweg.answers")
+
+PEEK_SECONDS_MAX = 10.0  # to read one message of each partition that has unacknowledged ones
+
+
+class Pressure(Protocol):
+    """What holds topics back: the consumer of the app that runs now."""
+
+    def hold_back(self, topics: Collection[str]) -> None: ...
+
+
+class KafkaWork:
+    """Implements processors.answers.ports.Work."""
+
+    def __init__(self, bootstrap: str, topics: Topics, watermarks: Watermarks) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._watermarks = watermarks
+        self.pressure: Pressure | None = None
+
+    async def oldest(self, partitions: Collection[int]) -> Mapping[int, int]:
+        now = int(time.time() * 1_000)
+        found = dict.fromkeys(partitions, now)
+        reader = LogReader(self._bootstrap, group=self._topics.answers_group)
+        try:
+            behind = await self._behind(reader, partitions)
+            if behind:
+                await reader.assign(behind)
+            until = time.monotonic() + PEEK_SECONDS_MAX
+            while behind:
+                for record in await reader.read():
+                    place = (record.topic, record.partition)
+                    if behind.pop(place, None) is not None:
+                        await reader.remove([place])
+                        oldest = min(found[record.partition], record.timestamp_ms)
+                        found[record.partition] = oldest
+                if behind and time.monotonic() > until:
+                    raise LogUnavailable(f"{len(behind)} work partitions could not be read")
+        except QueryFailed as error:
+            raise LogUnavailable(str(error)) from error
+        finally:
+            await reader.close()
+        return found
+
+    async def _behind(self, reader: LogReader, partitions: Collection[int]) -> dict[Partition, int]:
+        """Where the unacknowledged messages begin, of each partition that has any."""
+        behind: dict[Partition, int] = {}
+        for topic in self._topics.all_work:
+            committed = await reader.committed((topic, each) for each in partitions)
+            ends = await reader.end_offsets(topic, partitions)
+            begins = await reader.begin_offsets(topic, partitions)
+            for each in partitions:
+                start = max(committed.get((topic, each), 0), begins[each])
+                if start < ends[each]:
+                    behind[topic, each] = start
+        return behind
+
+    def acknowledge(self, place: Place) -> None:
+        self._watermarks.finish((self._topics.work(place.band), place.partition), place.offset)
+
+    def hold_back(self, bands: Collection[Band]) -> None:
+        if self.pressure is not None:
+            self.pressure.hold_back([self._topics.work(band) for band in bands])

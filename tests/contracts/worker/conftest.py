@@ -1,0 +1,76 @@
+"""Real Kafka and Postgres, an engine of numbered tokens, and workers as processes."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from events.topics import Topics
+from infra.event_store import open_conversation_store
+from infra.kafka.topics import make_topics
+from infra.settings import EngineAddress, Settings
+from tests.contracts.worker.asking import Installation
+from tests.fixtures.processes import Process, free_port, wait_for
+from tests.fixtures.servers import DatabaseUrl
+
+PARTITIONS = 4
+StartWorker = Callable[[], Process]
+
+
+def listens(port: int) -> bool:
+    import socket
+
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def numbered_engine(tmp_path: Path) -> Iterator[EngineAddress]:
+    port = free_port()
+    log = tmp_path / "engine.log"
+    engine = Process(log, "-m", "tests.fixtures.numbered_engine", "--port", str(port))
+    wait_for(lambda: listens(port), "the engine listens")
+    yield EngineAddress.parse(f"tgi+http://127.0.0.1:{port}")
+    engine.stop()
+
+
+@pytest.fixture
+async def installation(
+    kafka: str, database_url: DatabaseUrl, topic_prefix: str, numbered_engine: EngineAddress
+) -> AsyncIterator[Installation]:
+    settings = Settings(
+        kafka=kafka,
+        single_machine=True,
+        partitions=PARTITIONS,
+        engines=(numbered_engine,),
+        conversations_database_url=database_url("conversations"),
+    )
+    topics = Topics(topic_prefix.rstrip("."))
+    await make_topics(kafka, topics, settings)
+    store = await open_conversation_store(settings.database_url("conversations"))
+    installation = Installation(settings, topics, store)
+    await installation.open()
+    yield installation
+    await installation.close()
+    await store.close()
+
+
+@pytest.fixture
+def start_worker(installation: Installation, tmp_path: Path) -> Iterator[StartWorker]:
+    started: list[Process] = []
+
+    def start() -> Process:
+        log = tmp_path / f"worker-{len(started)}.log"
+        worker = Process(
+            log,
+            "-m",
+            "tests.contracts.worker.process",
+            installation.topics.prefix,
+            env=installation.settings.environment(),
+        )
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop()
