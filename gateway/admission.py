@@ -26,13 +26,18 @@ class AdmissionControl:
         self._unanswered: Mapping[UUID, int] = {}
         self._unanswered_in_all = 0
         self._since: dict[UUID, UUID] = {}
-        """Answers that were accepted since the last count, with their tenants, oldest first."""
+        """Answers that were admitted since the last count, with their tenants."""
         self._since_of: Counter[UUID] = Counter()
+        self._unstored: set[UUID] = set()
+        """Those of them whose command is not stored yet: no count can have them."""
         self._counted_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def check(self, tenant: UUID) -> None:
-        """Raises TooManyUnanswered, and StoreUnavailable if there are no counts to go by."""
+    async def admit(self, tenant: UUID, answer: UUID) -> None:
+        """Makes room for one more answer; say then that it was `stored`, or that it has `ended`.
+
+        Raises TooManyUnanswered, and StoreUnavailable if there are no counts to go by.
+        """
         age = time.monotonic() - self._counted_at
         if age > self._limits.admission_refresh_seconds:
             refreshing = self._start_refresh()
@@ -52,15 +57,18 @@ class AdmissionControl:
             raise TooManyUnanswered(
                 in_all, limits.unanswered_requests_max, "installation", limits.retry_after_seconds
             )
-
-    def accepted(self, tenant: UUID, answer: UUID) -> None:
-        """One more answer was asked for here."""
         if answer not in self._since:
             self._since[answer] = tenant
             self._since_of[tenant] += 1
+            self._unstored.add(answer)
+
+    def stored(self, answer: UUID) -> None:
+        """The command that asks for it is in the event store: the next count has it."""
+        self._unstored.discard(answer)
 
     def ended(self, answer: UUID) -> None:
-        """The end of an answer was seen here."""
+        """Its end was seen here, or it was not asked for after all."""
+        self._unstored.discard(answer)
         tenant = self._since.pop(answer, None)
         if tenant is not None:
             self._since_of[tenant] -= 1
@@ -76,7 +84,7 @@ class AdmissionControl:
     async def _refresh(self) -> None:
         # What is accepted while the store counts may be in its counts or not: it is kept as ours,
         # and so may count twice until the next refresh. Better that than not at all.
-        before = tuple(self._since)
+        before = [answer for answer in self._since if answer not in self._unstored]
         self._unanswered = await self._counts.unanswered()
         self._unanswered_in_all = sum(self._unanswered.values())
         for answer in before:

@@ -92,7 +92,13 @@ def routes(desk: Desk) -> APIRouter:
             return lambda state: post_message(state, command)
 
         receipt = await desk.ask(
-            call, conversation, answer, asked.model, decide, subject=asked.user
+            call,
+            conversation,
+            answer,
+            asked.model,
+            decide,
+            subject=asked.user,
+            parent=asked.parent,
         )
         ids = {"conversation": conversation, "message": message, "answer": answer}
         return accepted(202, stream_address(answer), receipt, ids)

@@ -1,11 +1,14 @@
 """Takes calls that ask for answers: admits them, submits them once, and answers repeats alike."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from uuid import UUID
 
 from fastapi import Request
 
 from commands.conversations import AskAnswer, Conversation
+from commands.errors import AnswerInProgress
 from commands.store import Receipt
 from events import trace
 from events.conversations import Band, Sampling
@@ -45,26 +48,34 @@ class Desk:
         decide: Callable[[str], Decide],
         *,
         subject: str | None,
+        parent: UUID | None = None,
         new_stream: bool = False,
     ) -> Receipt:
         """Submits a command that asks for `answer`, if there is room and the model is known.
 
         `decide` gets the model's name. A repeat of a stored command gets its receipt whatever
-        has changed since. Raises Declined and Refused.
+        has changed since. Who names an answer as `parent` has seen its end, which is shown a
+        moment before it is recorded: that moment is waited for. Raises Declined and Refused.
         """
         try:
             chosen = await self._chosen(model)
-            await self.admission.check(call.caller.tenant)
+            await self.admission.admit(call.caller.tenant, answer)
         except Declined:
             stored = await self._stored(call)
             if stored is not None:
                 return stored
             raise
-        receipt = await self.submit(
-            call, stream, decide(chosen), subject=subject, new_stream=new_stream
-        )
-        if not receipt.repeated:
-            self.admission.accepted(call.caller.tenant, answer)
+        try:
+            receipt = await self.submit(
+                call, stream, decide(chosen), subject=subject, new_stream=new_stream
+            )
+        except BaseException:
+            self.admission.ended(answer)
+            raise
+        if receipt.repeated:
+            self.admission.ended(answer)
+        else:
+            self.admission.stored(answer)
         return receipt
 
     async def submit(

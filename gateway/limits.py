@@ -13,6 +13,10 @@ class GatewayLimits:
     answer_tokens_default: int = 1_024  # budget of an answer whose request names none
     answer_seconds_max: float = 600  # the deadline that an answer is asked for with
 
+    # a post to an answer whose end was shown and is being recorded
+    end_recorded_seconds_max: float = 5  # a restart of the recorder fits in; then it is a conflict
+    end_recorded_poll_seconds: float = 0.02  # recording takes some 5 ms
+
     # admission
     unanswered_requests_max: int = 2_048  # in all; more are told 429
     unanswered_requests_per_tenant_max: int = 512  # one tenant can't take all the room

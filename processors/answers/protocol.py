@@ -141,7 +141,8 @@ def _claim(state: Held, epoch: int, fresh: UUID) -> Step:
         Claim(state.answer, claim, state.worker, state.model, traceparent=state.traceparent)
     )
     claims = state.fold.claims_without_progress + 1
-    if state.fold.next_index > 0 or _without_engine(state, claims) is not None:
+    begun = state.fold.next_index > 0 or state.next_index > 0  # own chunks may be under way
+    if begun or _without_engine(state, claims) is not None:
         return state, (*dropped, send)
     state, speak = _call(state, further=False)
     return state, (*dropped, send, *speak)
@@ -149,8 +150,7 @@ def _claim(state: Held, epoch: int, fresh: UUID) -> Step:
 
 def _claim_over_own(state: Held, fresh: UUID) -> Step:
     """Nobody's claim is greater than the own one, but what was sent under it may have holes."""
-    own = state.claim.epoch if state.claim is not None else state.generation
-    return _claim(state, max(state.generation, own), fresh)
+    return _claim(state, max(state.generation, _own(state).epoch), fresh)
 
 
 def _superseded(state: Held, fresh: UUID) -> Step:
@@ -173,8 +173,7 @@ def _timer_fired(state: Held, fresh: UUID) -> Step:
         return state, (Load(),)
     if state.phase is not Phase.WAITING:
         return state, ()
-    current = state.fold.claim
-    over = current.epoch + 1 if current is not None else state.generation
+    over = state.fold.claim.epoch + 1 if state.fold.claim is not None else 0
     return _claim(state, max(state.generation, over), fresh)
 
 
@@ -354,9 +353,7 @@ def _stop(state: Held) -> Step:
     """Cancelled or past the deadline: a claimant ends, everybody else keeps it in mind."""
     if state.phase is Phase.CLAIMING:
         return _drop(state)
-    if state.phase is not Phase.SPEAKING:
-        return state, ()
-    verdict = _without_engine(state, 0)
+    verdict = _without_engine(state, 0) if state.phase is Phase.SPEAKING else None
     return _end(state, *verdict) if verdict is not None else (state, ())
 
 
@@ -397,8 +394,6 @@ def _drop(state: Held) -> Step:
 
 
 def _done(state: Held, *outputs: Output) -> Step:
-    waited: tuple[Output, ...] = ()
-    if state.phase in (Phase.LOADING, Phase.WAITING):
-        waited = (StopTimer(),)
+    stop = (StopTimer(),) if state.phase in (Phase.LOADING, Phase.WAITING) else ()
     state, dropped = _drop(state)
-    return replace(state, phase=Phase.DONE), (*dropped, *waited, *outputs, Forget())
+    return replace(state, phase=Phase.DONE), (*dropped, *stop, *outputs, Forget())

@@ -24,6 +24,8 @@ from tests.fixtures.thalweg import RunningThalweg
 ADDED_SECONDS_AIM = 0.010
 REQUESTS_PER_SECOND_AIM = 200
 AFTER_KILL_SECONDS_AIM = 4.0
+COLUMNS = 150
+"""Of the table, where no terminal says how many it has."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="also print a table for the docs")
     chosen = parser.parse_args()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=COLUMNS)
     engine_port = free_port()
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
         log = Path(folder) / "engine.log"

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx2
 import pytest
 
+from commands.store import Append, Receipt
 from gateway.ports import HealthReport
 from tests.gateway.fakes import (
     API_KEY,
@@ -168,6 +169,35 @@ async def test_a_burst_does_not_slip_through_between_two_counts() -> None:
             assert (await chat(http)).status_code == 200
         answered = [await post(http, await started(http)) for _ in range(8)]
         assert [one.status_code for one in answered] == [202] * 5 + [429] * 3
+
+
+async def test_a_crowd_that_comes_at_once_does_not_slip_through() -> None:
+    limits = with_limits(
+        unanswered_requests_per_tenant_max=5,
+        admission_refresh_seconds=0,
+        retry_after_seconds=0.01,
+    )
+    async with served(limits) as bench, calling(bench) as http:
+        gate, stored = asyncio.Event(), bench.store.append
+
+        async def slow(append: Append) -> Receipt:
+            await gate.wait()
+            return await stored(append)
+
+        bench.store.append = slow  # type: ignore[method-assign]  # a database that takes its time
+        crowd = [asyncio.create_task(chat(http)) for _ in range(20)]
+        await until(lambda: sum(one.done() for one in crowd) == 15)
+        gate.set()
+        statuses = [one.status_code for one in await asyncio.gather(*crowd)]
+        assert sorted(statuses) == [200] * 5 + [429] * 15
+
+
+async def test_a_call_that_fails_makes_room_again(bench: Bench, http: httpx2.AsyncClient) -> None:
+    conversation = await started(http)
+    for _ in range(3):
+        assert (await post(http, conversation, parent=str(TENANT.key))).status_code == 409
+    assert bench.desk.admission._since == {}
+    assert not bench.desk.admission._unstored
 
 
 async def test_health_says_what_can_be_done_now(bench: Bench, http: httpx2.AsyncClient) -> None:

@@ -153,6 +153,24 @@ async def chat_stream(http: httpx2.AsyncClient, lines: list[str]) -> None:
             lines.append(line)  # noqa: PERF401 (it is watched while it grows)
 
 
+async def test_a_ping_on_an_openai_stream_is_one_line(
+    bench: Bench, http: httpx2.AsyncClient
+) -> None:
+    """An empty line after it would make some releases of the official client read an event."""
+    bench.streams.keepalive_seconds = 0.01
+    bench.streams.script = begun("Hel")
+    raw = bytearray()
+    async with http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as got:
+        async for part in got.aiter_raw():
+            raw += part
+            if raw.count(b": ping\n") >= 3:
+                break
+    assert b": ping\n: ping\n" in raw
+    assert b": ping\n\n" not in raw
+    assert b"\nid:" not in raw
+    assert b"retry:" not in raw
+
+
 async def test_a_stopping_gateway_lets_openai_streams_finish() -> None:
     async with served(with_limits(drain_seconds_max=SECONDS_MAX)) as bench, calling(bench) as http:
         bench.streams.script = begun("Hel")

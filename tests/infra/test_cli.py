@@ -11,6 +11,8 @@ import pytest
 from infra.cli.run import AHEAD, ROLES
 from infra.home import Part, hold, write_state
 
+pytestmark = pytest.mark.slow  # each starts an interpreter
+
 
 def thalweg(*arguments: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,15 +104,23 @@ def parsed(raw: bytes) -> Answer:
     return Answer(int(first.split()[1]), headers, body, tuple(chunks))
 
 
-async def exchange(port: int, sent: bytes) -> Answer:
-    """Sends these bytes on a connection of their own and reads until the server closes it."""
+@asynccontextmanager
+async def connected(port: int) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, closed afterwards whatever happens."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(sent)
-        async with asyncio.timeout(answer_seconds_max):
-            return parsed(await reader.read(-1))
+        yield reader, writer
     finally:
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(port: int, sent: bytes) -> Answer:
+    """Sends these bytes on a connection of their own and reads until the server closes it."""
+    async with connected(port) as (reader, writer), asyncio.timeout(answer_seconds_max):
+        writer.write(sent)
+        return parsed(await reader.read(-1))
 
 
 def post(path: str, body: object) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.local_engine.exchanges import exchange, get, post
+from tests.local_engine.exchanges import connected, exchange, get, post
 
 ready_seconds_max = 20.0  # a bound for busy machines; alone it takes less than one
 first_token_seconds_max = 0.1
@@ -49,15 +49,14 @@ async def healthy(port: int) -> None:
 
 async def test_sigterm_lets_open_streams_finish_and_ends_the_process() -> None:
     async with engine_process() as (process, port):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         parameters = {"max_new_tokens": 1000, "temperature": 100.0, "seed": 7, "details": True}
-        writer.write(post("/generate_stream", {"inputs": "x", "parameters": parameters}))
-        await reader.readuntil(b"data: ")
-        process.send_signal(signal.SIGTERM)
-        rest = await asyncio.wait_for(reader.read(-1), end_seconds_max)
+        async with connected(port) as (reader, writer):
+            writer.write(post("/generate_stream", {"inputs": "x", "parameters": parameters}))
+            await reader.readuntil(b"data: ")
+            process.send_signal(signal.SIGTERM)
+            rest = await asyncio.wait_for(reader.read(-1), end_seconds_max)
         assert b'"finish_reason":' in rest
         assert rest.endswith(b"0\r\n\r\n")
-        writer.close()
         assert await asyncio.wait_for(process.wait(), end_seconds_max) == 0
 
 
@@ -66,13 +65,12 @@ async def test_the_first_token_comes_within_milliseconds() -> None:
         asked = {"inputs": "<|user|>What is Thalweg?<|end|><|assistant|>"}
         times = []
         for _ in range(20):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            began = time.perf_counter()
-            writer.write(post("/generate_stream", asked))
-            await reader.readuntil(b"data: ")
-            times.append(time.perf_counter() - began)
-            await reader.read(-1)
-            writer.close()
+            async with connected(port) as (reader, writer):
+                began = time.perf_counter()
+                writer.write(post("/generate_stream", asked))
+                await reader.readuntil(b"data: ")
+                times.append(time.perf_counter() - began)
+                await reader.read(-1)
         assert sorted(times)[10] < first_token_seconds_max, times
 
 

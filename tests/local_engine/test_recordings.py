@@ -1,11 +1,10 @@
 """The local engine answers what was asked of a real TGI router in the router's own form."""
 
-import asyncio
 import re
 
 import pytest
 
-from tests.local_engine.exchanges import Answer, Recording, exchange
+from tests.local_engine.exchanges import Answer, Recording, connected, exchange, get
 
 # The scripted model behind the real router says other words than ours, so that bodies are compared
 # by their shape: keys in order, and types.
@@ -193,9 +192,8 @@ async def test_messages_are_rendered_as_recorded(name: str, port: int) -> None:
 
 async def test_a_connection_serves_again_after_a_stream(port: int) -> None:
     recording = Recording.named("54_connection_reuse_after_a_stream")
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(recording.sent)
-    await reader.readuntil(b"\r\n0\r\n\r\n")
-    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert (await reader.read(-1)).startswith(b"HTTP/1.1 200 OK\r\n")
-    writer.close()
+    async with connected(port) as (reader, writer):
+        writer.write(recording.sent)
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(get("/health"))
+        assert (await reader.read(-1)).startswith(b"HTTP/1.1 200 OK\r\n")

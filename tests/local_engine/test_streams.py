@@ -14,7 +14,7 @@ from infra.local_engine.errors import GenerationFailed, Unhealthy
 from infra.local_engine.generation import Generation
 from infra.local_engine.parameters import Parameters
 from infra.local_engine.text import Speech, bytes_of_letters
-from tests.local_engine.exchanges import Answer, exchange, get, post
+from tests.local_engine.exchanges import Answer, connected, exchange, get, post
 
 # At this temperature any token is as likely as any other: the end comes once in 3,000 tokens.
 LONG = {"max_new_tokens": 2000, "temperature": 100.0, "seed": 7, "details": True}
@@ -32,28 +32,26 @@ async def until(condition: object, port: int) -> str:
     raise AssertionError(f"never saw {condition}")
 
 
-async def begun(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A long stream whose first event has come."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(post("/generate_stream", {"inputs": "x", "parameters": LONG}))
-    await reader.readuntil(b"data: ")
-    return reader, writer
+LONG_STREAM = post("/generate_stream", {"inputs": "x", "parameters": LONG})
 
 
 async def test_closing_the_connection_stops_the_generation(port: int) -> None:
-    _, writer = await begun(port)
-    writer.transport.abort()
+    async with connected(port) as (reader, writer):
+        writer.write(LONG_STREAM)
+        await reader.readuntil(b"data: ")
+        writer.transport.abort()
     text = await until("tgi_batch_current_size 0", port)
     assert "\ntgi_request_success 0\n" in text
 
 
 async def test_closing_only_the_sending_side_stops_it_as_well(port: int) -> None:
-    reader, writer = await begun(port)
-    writer.write_eof()
-    rest = await asyncio.wait_for(reader.read(-1), wait_seconds_max)
+    async with connected(port) as (reader, writer):
+        writer.write(LONG_STREAM)
+        await reader.readuntil(b"data: ")
+        writer.write_eof()
+        rest = await asyncio.wait_for(reader.read(-1), wait_seconds_max)
     assert b"finish_reason" not in rest
     assert "\ntgi_request_success 0\n" in await until("tgi_batch_current_size 0", port)
-    writer.close()
 
 
 def wild(engine: LocalEngine, seed: int) -> Generation:

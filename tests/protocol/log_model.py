@@ -127,7 +127,10 @@ class Logs:
             raise Violated("a claim more than is needed")
         before = self.truth(log)
         after = self._setting.fold(before, self.records[record])
-        self._check(before, after)
+        try:
+            self._check(before, after)
+        except Violated as violated:
+            raise Violated(f"{violated} (when {self.say(record)} lands)") from None
         return after
 
     def _check(self, before: Fold, after: Fold) -> None:

@@ -22,7 +22,7 @@ RECORDERS = 2
 class Item(NamedTuple):
     """An entry of an answer's stream."""
 
-    index: int
+    place: int
     text: str
     end: bool
 
@@ -137,33 +137,33 @@ class ReadersWorld:
 
     def _append(self, state: Readers, items: tuple[Item, ...]) -> Readers:
         """The script, with what the recorder does by its answer. Entries come one at a time."""
-        last = state.stream[-1].index if state.stream else -1
+        last = state.stream[-1].place if state.stream else -1
         new = items[-1]
         added: tuple[Item, ...]
         if not self.rules.appends_conditionally:
             added = (new,)
-        elif last >= new.index:
+        elif last >= new.place:
             added = ()
-        elif last == new.index - 1 or self.rules.adds_again_what_is_missing:
+        elif last == new.place - 1 or self.rules.adds_again_what_is_missing:
             added = items[last + 1 :]
         else:
             added = ()
         stream = (*state.stream, *added)
-        if not stream or stream[-1].index < new.index:
+        if not stream or stream[-1].place < new.place:
             raise Violated("a live stream that was flushed is of no use any more")
-        return state._replace(stream=stream, pushed=max(state.pushed, new.index + 1))
+        return state._replace(stream=stream, pushed=max(state.pushed, new.place + 1))
 
     def _gateway_moves(self, state: Readers) -> Iterator[tuple[str, bool, Readers]]:
         shown = state.shown
         if shown and shown[-1].end:
             return
-        later = [item for item in state.stream if item.index >= len(shown)]
+        later = [item for item in state.stream if item.place >= len(shown)]
         pushed = self.folded(0, state.visible)[0][len(shown) : state.pushed]
         for item in {*later[:1], *pushed}:
-            if item.index == len(shown) or (
-                not self.rules.passes_on_the_next_only and item.index > len(shown)
+            if item.place == len(shown) or (
+                not self.rules.passes_on_the_next_only and item.place > len(shown)
             ):
-                name = f"the gateway passes on entry {item.index}"
+                name = f"the gateway passes on entry {item.place}"
                 yield name, True, state._replace(shown=(*shown, item))
         if state.recorded and self.rules.prefers_the_recorded_end:
             rest = state.recorded[len(shown) :]

@@ -153,8 +153,9 @@ def a_greater_claim_is_ignored(state: Held, fresh: UUID) -> Step:
 
 def own_gaps_are_ignored(state: Held, record: TokenRecord, fresh: UUID) -> Step:
     after, outputs = _read(state, record, fresh)
-    own = not isinstance(record, Claim) and record.claim == state.claim
-    return (state, ()) if own and record.index > state.fold.next_index else (after, outputs)
+    if isinstance(record, Claim) or record.claim != state.claim:
+        return after, outputs
+    return (state, ()) if record.index > state.fold.next_index else (after, outputs)
 
 
 def a_cancel_is_an_end(state: Held) -> Step:

@@ -1,9 +1,11 @@
 """What the official Python client makes of our wire. It is the judge of what is compatible."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
@@ -66,6 +68,21 @@ async def test_pings_between_the_frames_do_not_trouble_it(
     chunks = [chunk async for chunk in stream]
     await speaking
     assert text_of(chunks) == "Hello"
+
+
+async def test_it_still_trips_over_what_we_do_not_send() -> None:
+    """Why there is no `id:` on this face. When this fails, the client has learned to read it."""
+    frames = b'id: 1\ndata: {"choices":[]}\n\n: ping\n\ndata: [DONE]\n\n'
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=frames)
+
+    http_client = openai.DefaultAsyncHttpxClient(transport=httpx2.MockTransport(answer))
+    async with openai.AsyncOpenAI(
+        base_url="http://x/v1", api_key="x", http_client=http_client
+    ) as sdk:
+        with pytest.raises(json.JSONDecodeError):
+            await streamed(sdk)
 
 
 async def test_the_synchronous_client_reads_pings_too(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""An installation without gateway, relay and recorder: a test asks for answers, and folds tokens."""
+"""An installation without gateway, relay and recorder: a test asks, and folds the tokens."""
 
 import asyncio
 import time
@@ -158,20 +158,20 @@ class Installation:
         return (await self.producer.send(topic, key=key, value=value, headers=headers)).partition
 
     async def until(
-        self, condition: Callable[[], bool], what: str, *, seconds_max: float = 30
+        self, condition: Callable[[], bool], what: str, *, seconds_max: float = 90
     ) -> None:
         end = time.monotonic() + seconds_max
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             assert time.monotonic() < end, f"waited {seconds_max} s in vain: {what}"
             await asyncio.sleep(0.005)
 
-    async def ended(self, answer: UUID, *, seconds_max: float = 30) -> Fold:
+    async def ended(self, answer: UUID, *, seconds_max: float = 90) -> Fold:
         await self.until(
             lambda: self.log.of(answer).end is not None, "the end", seconds_max=seconds_max
         )
         return self.log.of(answer)
 
-    async def acknowledged(self, *, seconds_max: float = 15) -> None:
+    async def acknowledged(self, *, seconds_max: float = 60) -> None:
         """Waits until everything on the work topics is committed."""
         partitions = range(self.settings.partitions)
         end = time.monotonic() + seconds_max

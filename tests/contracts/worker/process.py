@@ -1,4 +1,4 @@
-"""A worker as a process: `python -m tests.contracts.worker.process PREFIX`, settings as variables."""
+"""A worker as a process: `python -m tests.contracts.worker.process PREFIX`."""
 
 import asyncio
 import contextlib

@@ -75,7 +75,7 @@ async def test_an_answer_whose_end_is_recorded_is_acknowledged_without_a_word(
     stream, answer, _ = await installation.ask("tokens=20")
     await installation.end(stream, answer)
     start_worker()
-    await installation.acknowledged(seconds_max=30)
+    await installation.acknowledged()
     assert installation.log.claims(answer) == []
 
 
@@ -100,7 +100,7 @@ async def answering(installation: Installation, count: int = 8) -> list[AnswerId
 
 async def check_whole(installation: Installation, answers: list[AnswerId]) -> None:
     for answer in answers:
-        said = await installation.ended(answer, seconds_max=60)
+        said = await installation.ended(answer)
         assert said.text == numbers(200)
         assert said.end is not None
         assert said.end.usage.completion_tokens == 200
@@ -179,7 +179,7 @@ async def test_a_worker_that_slept_through_its_session_changes_nothing(
     )
     workers[0].signal(signal.SIGCONT)
     await check_whole(installation, answers)
-    await installation.acknowledged(seconds_max=30)
+    await installation.acknowledged()
 
 
 async def test_a_broker_that_is_gone_for_a_while_loses_nothing(
@@ -192,4 +192,4 @@ async def test_a_broker_that_is_gone_for_a_while_loses_nothing(
     await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=4)
     os.kill(kafka_server.pid, signal.SIGCONT)
     await check_whole(installation, answers)
-    await installation.acknowledged(seconds_max=60)
+    await installation.acknowledged()

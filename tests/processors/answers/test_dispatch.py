@@ -1,0 +1,163 @@
+"""Which engine speaks, and what happens when it cannot."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from events.conversations import Role, Sampling
+from processors.answers import dispatch
+from processors.answers.dispatch import Dispatcher
+from processors.answers.engine import (
+    CannotContinue,
+    EngineFailed,
+    EngineRefused,
+    Finished,
+    Message,
+    Overloaded,
+    Prompt,
+    Token,
+)
+from tests.processors.answers.fakes import MODEL, FakeEngine, breaking_after, counting, numbers
+
+PROMPT = Prompt((Message(Role.USER, "5"),), "", Sampling(max_tokens=100), 100)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS", 0.001)
+    monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 0.002)
+
+
+async def say(dispatcher: Dispatcher, model: str = MODEL, prompt: Prompt = PROMPT) -> str:
+    call = dispatcher.call(model, prompt)
+    async with aclosing(call.tokens()) as items:
+        return "".join([item.text async for item in items if isinstance(item, Token)])
+
+
+async def refusing(error: Exception) -> AsyncIterator[Token | Finished]:
+    raise error
+    yield Token("")
+
+
+async def test_the_engine_with_the_least_in_flight_speaks() -> None:
+    engines = [FakeEngine("a"), FakeEngine("b")]
+    dispatcher = Dispatcher(engines)
+    calls = [dispatcher.call(MODEL, PROMPT).tokens() for _ in range(4)]
+    for call in calls:
+        await anext(call)
+    assert [engine.open for engine in engines] == [2, 2]
+    for call in calls:
+        await call.aclose()
+    assert [engine.open for engine in engines] == [0, 0]
+
+
+async def test_only_an_engine_that_serves_the_model_speaks() -> None:
+    engines = [FakeEngine("a", models=["other"]), FakeEngine("b")]
+    dispatcher = Dispatcher(engines)
+    for _ in range(3):
+        assert await say(dispatcher) == numbers(5)
+    assert (len(engines[0].calls), len(engines[1].calls)) == (0, 3)
+
+
+async def test_a_model_that_nobody_serves_is_refused() -> None:
+    with pytest.raises(EngineRefused, match="No engine serves the model 'unheard-of'"):
+        await say(Dispatcher([FakeEngine("a")]), model="unheard-of")
+
+
+async def test_an_engine_that_fails_before_a_word_is_replaced_unnoticed() -> None:
+    bad = FakeEngine("bad", lambda _: refusing(EngineFailed("broken")))
+    good = FakeEngine("good")
+    dispatcher = Dispatcher([bad, good])
+    for _ in range(5):
+        assert await say(dispatcher) == numbers(5)
+    assert len(bad.calls) < 5, "it is left alone for a while"
+
+
+async def test_a_failure_in_the_middle_is_told() -> None:
+    dispatcher = Dispatcher([FakeEngine("a", breaking_after(3))])
+    items: list[object] = []
+    with pytest.raises(EngineFailed):
+        async for item in dispatcher.call(MODEL, PROMPT).tokens():
+            items.append(item)  # noqa: PERF401
+    assert len(items) == 3
+
+
+async def test_another_engine_is_preferred_after_a_failure() -> None:
+    engines = [FakeEngine("a"), FakeEngine("b")]
+    dispatcher = Dispatcher(engines)
+    for _ in range(3):
+        call = dispatcher.call(MODEL, PROMPT)
+        async with aclosing(call.tokens(avoid=engines[0])) as items:
+            assert [item async for item in items]
+        assert call.engine is engines[1]
+
+
+async def test_the_same_engine_is_preferred_for_a_further_call() -> None:
+    engines = [FakeEngine("a"), FakeEngine("b")]
+    dispatcher = Dispatcher(engines)
+    for _ in range(3):
+        call = dispatcher.call(MODEL, PROMPT)
+        async with aclosing(call.tokens(prefer=engines[1])) as items:
+            assert [item async for item in items]
+        assert call.engine is engines[1]
+
+
+async def test_an_engine_that_is_full_is_asked_again() -> None:
+    full = 3
+
+    async def script(prompt: Prompt) -> AsyncIterator[Token | Finished]:
+        nonlocal full
+        if full:
+            full -= 1
+            raise Overloaded
+        async for item in counting(prompt):
+            yield item
+
+    assert await say(Dispatcher([FakeEngine("a", script)])) == numbers(5)
+
+
+async def test_engines_that_stay_full_are_told_in_a_bounded_time() -> None:
+    engine = FakeEngine("a", lambda _: refusing(Overloaded()))
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(say(Dispatcher([engine])), 20)
+    assert len(engine.calls) == dispatch.ATTEMPTS_MAX
+
+
+async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times() -> None:
+    engines = [FakeEngine(name, lambda _: refusing(EngineFailed("dead"))) for name in "abc"]
+    with pytest.raises(EngineFailed, match="dead"):
+        await asyncio.wait_for(say(Dispatcher(engines)), 20)
+    assert sum(len(engine.calls) for engine in engines) == dispatch.ATTEMPTS_MAX
+
+
+async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
+    engine = FakeEngine("a")
+    engine.unreachable = True
+    saying = asyncio.create_task(say(Dispatcher([engine])))
+    await asyncio.wait([saying], timeout=0.02)
+    assert not saying.done()
+    engine.unreachable = False
+    assert await saying == numbers(5)
+
+
+async def test_none_within_the_bound_is_a_failure() -> None:
+    engine = FakeEngine("a")
+    engine.unreachable = True
+    with pytest.raises(EngineFailed, match="no engine serves"):
+        await say(Dispatcher([engine], seconds_max=0.05))
+
+
+async def test_one_that_cannot_continue_leaves_it_to_the_others() -> None:
+    engines = [FakeEngine("a", lambda _: refusing(CannotContinue())), FakeEngine("b")]
+    assert await say(Dispatcher(engines)) == numbers(5)
+    with pytest.raises(CannotContinue):
+        await say(Dispatcher(engines[:1]))
+
+
+async def test_a_refusal_is_final() -> None:
+    engines = [FakeEngine("a", lambda _: refusing(EngineRefused("too long"))), FakeEngine("b")]
+    with pytest.raises(EngineRefused, match="too long"):
+        await say(Dispatcher(engines))
+    assert not engines[1].calls
