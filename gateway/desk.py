@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from fastapi import Request
@@ -66,8 +66,11 @@ class Desk:
                 return stored
             raise
         try:
-            receipt = await self.submit(
-                call, stream, decide(chosen), subject=subject, new_stream=new_stream
+            receipt = await self._after_the_end(
+                parent,
+                lambda: self.submit(
+                    call, stream, decide(chosen), subject=subject, new_stream=new_stream
+                ),
             )
         except BaseException:
             self.admission.ended(answer)
@@ -109,6 +112,18 @@ class Desk:
             deadline_seconds=self.limits.answer_seconds_max,
             sampling=sampling,
         )
+
+    async def _after_the_end(
+        self, parent: UUID | None, submit: Callable[[], Awaitable[Receipt]]
+    ) -> Receipt:
+        until = time.monotonic() + self.limits.end_recorded_seconds_max
+        while True:
+            try:
+                return await submit()
+            except AnswerInProgress as refused:
+                if refused.answer != parent or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(self.limits.end_recorded_poll_seconds)
 
     async def _stored(self, call: Call) -> Receipt | None:
         if not call.keyed:
