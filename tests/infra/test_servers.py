@@ -136,13 +136,15 @@ def test_a_pid_file_of_a_former_boot_does_not_keep_postgres_from_starting(tmp_pa
     owner = data.stat()
     user = owner.st_uid if os.geteuid() == 0 else None  # PostgreSQL minds only its own user's
     with subprocess.Popen(["/bin/sleep", "60"], user=user) as stranger:
-        stale = data / "postmaster.pid"
-        stale.write_text(f"{stranger.pid}\n{data}\n1\n5432\n\n127.0.0.1\n0 0\nready\n")
-        os.chown(stale, owner.st_uid, owner.st_gid)
-        with embedded(tmp_path, "postgres") as servers:
-            assert servers.postgres.running
-        assert alive(stranger.pid)
-        stranger.kill()
+        try:
+            stale = data / "postmaster.pid"
+            stale.write_text(f"{stranger.pid}\n{data}\n1\n5432\n\n127.0.0.1\n0 0\nready\n")
+            os.chown(stale, owner.st_uid, owner.st_gid)
+            with embedded(tmp_path, "postgres") as servers:
+                assert servers.postgres.running
+            assert alive(stranger.pid)
+        finally:
+            stranger.kill()
 
 
 def test_what_a_killed_initdb_left_is_made_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.local_engine.exchanges import connected, exchange, get, post
 
 ready_seconds_max = 20.0  # a bound for busy machines; alone it takes less than one
 first_token_seconds_max = 0.1
-end_seconds_max = 20.0
+end_seconds_max = 60.0  # on a machine that does ten other things
 
 
 def free_port() -> int:
@@ -49,7 +49,7 @@ async def healthy(port: int) -> None:
 
 async def test_sigterm_lets_open_streams_finish_and_ends_the_process() -> None:
     async with engine_process() as (process, port):
-        parameters = {"max_new_tokens": 1000, "temperature": 100.0, "seed": 7, "details": True}
+        parameters = {"max_new_tokens": 300, "temperature": 100.0, "seed": 7, "details": True}
         async with connected(port) as (reader, writer):
             writer.write(post("/generate_stream", {"inputs": "x", "parameters": parameters}))
             await reader.readuntil(b"data: ")

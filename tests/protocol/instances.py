@@ -33,8 +33,9 @@ SMALL = {
 
 LARGE = {
     "2 chunks, 2 faults": Setting(chunks=2, faults=2),
-    "3 chunks, 2 faults of the commonest": Setting(
-        chunks=3, faults=2, kinds=frozenset({"crash", "move", "produce"})
+    "3 chunks, 2 faults": Setting(chunks=3, faults=2),
+    "2 chunks, 3 faults of the commonest": Setting(
+        chunks=2, faults=3, kinds=frozenset({"crash", "move", "produce"})
     ),
     "2 chunks, 3 faults of one worker at a time": Setting(
         chunks=2, faults=3, kinds=frozenset({"crash", "produce", "engine", "give back"})

@@ -173,6 +173,7 @@ async def test_a_worker_that_slept_through_its_session_changes_nothing(
     answers = await answering(installation)
     workers[0].signal(signal.SIGSTOP)
     claims = {each: len(installation.log.claims(each)) for each in answers}
+    print([installation.log.claims(each)[0].worker for each in answers])
     await installation.until(
         lambda: any(len(installation.log.claims(each)) > claims[each] for each in answers),
         "the other worker takes over",

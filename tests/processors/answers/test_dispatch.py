@@ -77,11 +77,10 @@ async def test_an_engine_that_fails_before_a_word_is_replaced_unnoticed() -> Non
 
 async def test_a_failure_in_the_middle_is_told() -> None:
     dispatcher = Dispatcher([FakeEngine("a", breaking_after(3))])
-    items: list[object] = []
+    call = dispatcher.call(MODEL, PROMPT).tokens()
+    assert [await anext(call) for _ in range(3)] == [Token(f" {n}", n) for n in range(3)]
     with pytest.raises(EngineFailed):
-        async for item in dispatcher.call(MODEL, PROMPT).tokens():
-            items.append(item)  # noqa: PERF401
-    assert len(items) == 3
+        await anext(call)
 
 
 async def test_another_engine_is_preferred_after_a_failure() -> None:

@@ -1,5 +1,7 @@
 """What may be shown does not depend on how the engine cuts its tokens."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ def cut_at_first_stop(text: str, stop: list[str]) -> str:
 
 def split(text: str, cuts: list[int]) -> list[str]:
     places = sorted({0, len(text), *(cut for cut in cuts if cut <= len(text))})
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(places)]
 
 
 @given(TEXTS, STOPS, st.lists(st.integers(0, 30)), st.lists(st.booleans(), min_size=40))

@@ -1,0 +1,107 @@
+"""The role itself: from a real Kafka into a real Postgres, through restarts and outages."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import psycopg
+import pytest
+
+from events.codec import to_cloudevent
+from events.envelope import Recorded
+from events.topics import Topics
+from infra.kafka.producer import Producer
+from infra.kafka.topics import make_topics
+from infra.projections import run_projections
+from infra.servers.postgres import PostgresServer
+from infra.settings import Settings
+from tests.contracts.projections.deliver import a_conversation, an_account
+from tests.fixtures.servers import DatabaseUrl
+
+
+class World:
+    url: str
+    topics: Topics
+    settings: Settings
+    producer: Producer
+
+    async def send(self, context: str, recorded: list[Recorded]) -> None:
+        for one in recorded:
+            key, headers, value = to_cloudevent(one)
+            await self.producer.send(
+                self.topics.domain(context), key=key, value=value, headers=headers
+            )
+
+    @contextlib.asynccontextmanager
+    async def projections(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(run_projections(self.settings, self.topics))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def count(self, table: str) -> int:
+        with psycopg.connect(self.url) as db:
+            try:
+                row = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[arg-type]
+            except psycopg.errors.UndefinedTable:
+                return 0
+        return row[0] if row else 0
+
+    async def has(self, table: str, number: int) -> None:
+        await becomes(lambda: self.count(table) == number)
+
+
+@pytest.fixture
+async def world(kafka: str, topic_prefix: str, database_url: DatabaseUrl) -> AsyncIterator[World]:
+    made = World()
+    made.url = database_url("projections")
+    made.topics = Topics(prefix=topic_prefix.rstrip("."))
+    made.settings = Settings(
+        kafka=kafka, projections_database_url=made.url, partitions=3, single_machine=True
+    )
+    await make_topics(kafka, made.topics, made.settings)
+    made.producer = Producer(kafka)
+    yield made
+    await made.producer.close()
+
+
+async def becomes(condition: Callable[[], object], seconds_max: float = 20) -> None:
+    async with asyncio.timeout(seconds_max):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_events_become_rows_and_a_restart_goes_on(world: World) -> None:
+    first, second = a_conversation(), a_conversation()
+    await world.send("conversations", first)
+    await world.send("accounts", an_account())
+    async with world.projections():
+        await world.has("answers_v1", 1)
+        await world.has("keys_v1", 2)
+    await world.send("conversations", [*first, *second])
+    async with world.projections():
+        await world.has("answers_v1", 2)
+    assert world.count("answers_v1_dead_letters") == 0
+
+
+async def test_two_processes_share_a_projection(world: World) -> None:
+    async with world.projections(), world.projections():
+        for _ in range(5):
+            await world.send("conversations", a_conversation(answers=3))
+        await world.has("answers_v1", 15)
+    assert world.count("answers_v1_dead_letters") == 0
+
+
+async def test_a_lost_connection_is_replaced(world: World, postgres_server: PostgresServer) -> None:
+    async with world.projections():
+        await world.send("conversations", a_conversation())
+        await world.has("answers_v1", 1)
+        with psycopg.connect(postgres_server.admin_url(), autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'thalweg projections'"
+            )
+        await world.send("conversations", a_conversation())
+        await world.has("answers_v1", 2)
