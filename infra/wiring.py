@@ -196,6 +196,7 @@ async def _relay(settings: Settings) -> None:
 
     async def one(context: str) -> None:
         producer = Producer(settings.kafka_servers, client_id=f"relay-{context}")
+        await producer.start()
         relay = Relay(
             context,
             settings.database_url(context),

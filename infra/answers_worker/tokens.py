@@ -28,6 +28,10 @@ class KafkaTokens:
         )
         self._reader = LogReader(bootstrap, client_id="thalweg-answers-tokens")
 
+    async def start(self) -> None:
+        """Connects, so that the first answer does not wait for it. Never fails."""
+        await self._producer.start()
+
     def send(
         self, partition: int, conversation: ConversationId, record: TokenRecord
     ) -> "asyncio.Future[object]":

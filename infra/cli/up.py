@@ -201,7 +201,10 @@ def _get(settings: Settings, path: str, headers: dict[str, str]) -> dict[str, ob
 def _welcome(settings: Settings, console: Console) -> None:
     address = f"http://{settings.local_host}:{settings.port}"
     key = (settings.home / "api-key").read_text().strip()
-    body = json.dumps({"messages": [{"role": "user", "content": QUESTION}], "stream": True})
+    models = _get(settings, "/v1/models", {"Authorization": f"Bearer {key}"}).get("data")
+    model = models[0]["id"] if isinstance(models, list) and models else "default"
+    messages = [{"role": "user", "content": QUESTION}]
+    body = json.dumps({"model": model, "messages": messages, "stream": True})
     console.print(
         f"Thalweg is ready: {address}\n"
         f"API key: {key}   (kept in {settings.home / 'api-key'})\n\n"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -27,6 +28,7 @@ POLL_SECONDS = 0.1  # wakes at once for a report; this is only how soon closing 
 SWEEPS_A_TIMEOUT = 10  # how often the age of the oldest message is looked at
 OUTSTANDING_KIBIBYTES_MAX = 65_536  # 64 MiB of messages: far above what is ever in flight
 MESSAGE_BYTES_MAX = 1_040_000  # the largest event with its headers; just below Kafka's default
+CONNECT_SECONDS_MAX = 5.0  # for the first connection; messages wait longer
 CLOSE_SECONDS_MAX = 5.0  # what a closing producer waits for its last messages
 
 
@@ -86,6 +88,16 @@ class Producer:
         self._closed = False
         self.resets = 0
         """How often everything outstanding failed."""
+
+    async def start(self) -> None:
+        """Connects and gets the producer's id, which takes up to a second: the first message
+        need not wait for it then. Kafka may be away; then the first message waits after all.
+        """
+        client = self._client
+        if client is None:
+            client = _Client(self, asyncio.get_running_loop(), self._configuration)
+            self._client = client
+        await asyncio.to_thread(client.connect)
 
     def send(
         self,
@@ -207,6 +219,11 @@ class _Client:
         if self._sweeper is None and self._broken is None:
             self._sweep()
         return future
+
+    def connect(self) -> None:
+        """Asks for the topics: whatever comes first to each of them finds a connection."""
+        with suppress(KafkaException):
+            self._client.list_topics(timeout=CONNECT_SECONDS_MAX)
 
     def abandon(self, reason: str) -> None:
         """Fails what is outstanding and lets the thread purge and end the client."""

@@ -306,7 +306,6 @@ class Recorder:
         for partition in without & self._kept_up & self._partitions.keys():
             for following in self._partitions[partition].answers.values():
                 if following.said:
-                    following.streamed = 0
                     self._owing[following.answer] = following
                     self._owes.set()
         self._kept_up |= ours

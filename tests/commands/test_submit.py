@@ -76,7 +76,7 @@ START = decision(start_conversation, StartConversation(C))
 POST = decision(post_message, PostMessage(C, None, new_message(), ask()))
 CANCEL = decision(cancel_answer, CancelAnswer(C, A))
 RECORD = decision(record_answer, RecordAnswer(ended()))
-ONCE = partial(complete_once, CompleteOnce(C, (new_message(),), ask()))
+ONCE = decision(complete_once, CompleteOnce(C, (new_message(),), ask()))
 
 
 async def test_a_repeated_command_gets_the_same_receipt_however_the_stream_went_on() -> None:

@@ -23,7 +23,7 @@ from tests.contracts.live_streams.sides import FINISH, MemoryLiveStreams, said
 PACE = Pace(
     read_seconds_max=0.02,
     ended_check_seconds=0.05,
-    folds_check_seconds=0.1,
+    folds_check_seconds=60,
     lookup_seconds_max=0.05,
     keepalive_seconds=0.03,
     silent_seconds_max=5,
@@ -199,6 +199,24 @@ async def test_when_redis_is_back_the_log_is_left(world: World) -> None:
             await asyncio.sleep(0.005)
     await world.say(ALL[3:])
     assert await reading == ALL
+
+
+async def test_what_everybody_has_missed_is_found_in_the_log(world: World) -> None:
+    world = World(Pace(**{**_as_dict(PACE), "folds_check_seconds": 0.05}))
+    await world.kept_up()
+    world.folds.entries = list(ALL)
+    assert await world.read() == ALL
+
+
+async def test_a_source_that_repeats_or_skips_is_not_believed(world: World) -> None:
+    class Odd(MemoryFolds):
+        async def after(self, index: int, *, seconds_max: float) -> Sequence[Entry]:
+            await asyncio.sleep(0)
+            return [*ALL[max(0, index - 1) : index + 2], *ALL[index + 3 :]]
+
+    world.live.away = True
+    world.streams.folds = Odd()
+    assert await world.read() == ALL
 
 
 async def test_silence_is_told_and_goes_on(world: World) -> None:

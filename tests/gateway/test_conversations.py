@@ -1,5 +1,6 @@
 """Conversations on the native API."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -7,7 +8,7 @@ import httpx2
 import pytest
 
 from events.conversations import AnswerRequested, MessagePosted
-from tests.gateway.fakes import MODEL, TENANT, Bench
+from tests.gateway.fakes import MODEL, TENANT, Bench, until
 
 KEY = {"Idempotency-Key": "one-send"}
 
@@ -111,7 +112,7 @@ async def test_a_message_to_a_stale_head_is_a_conflict_that_names_both(
 ) -> None:
     conversation = await started(http)
     posted = (await post(http, conversation)).json()
-    meanwhile = await post(http, conversation, parent=posted["answer"])
+    meanwhile = await post(http, conversation, parent=posted["message"])
     assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "answer_in_progress")
     await bench.end(conversation, posted["answer"])
     stale = await post(http, conversation, parent=posted["message"])
@@ -124,6 +125,20 @@ async def test_a_message_to_a_stale_head_is_a_conflict_that_names_both(
     assert (problem["seen"], problem["head"]) == (posted["message"], posted["answer"])
     assert problem["instance"] == f"urn:thalweg:request:{stale.headers['x-request-id']}"
     assert (await post(http, conversation, parent=posted["answer"])).status_code == 202
+
+
+async def test_who_has_seen_an_end_may_post_to_it_before_it_is_recorded(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    conversation = await started(http)
+    posted = (await post(http, conversation)).json()
+    seen = await http.get(f"/api/answers/{posted['answer']}/stream")
+    assert "event: end" in seen.text
+    waiting = asyncio.create_task(post(http, conversation, parent=posted["answer"]))
+    await until(lambda: bench.models.asked == 2)
+    assert not waiting.done()
+    await bench.end(conversation, posted["answer"])
+    assert (await waiting).status_code == 202
 
 
 async def test_another_tenants_conversation_is_not_there(

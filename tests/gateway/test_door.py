@@ -190,6 +190,8 @@ async def test_a_crowd_that_comes_at_once_does_not_slip_through() -> None:
         bench.store.append = slow  # type: ignore[method-assign]  # a database that takes its time
         crowd = [asyncio.create_task(chat(http)) for _ in range(20)]
         await until(lambda: sum(one.done() for one in crowd) == 15)
+        for _ in range(3):  # no count has them yet: the store has not stored them
+            assert (await chat(http)).status_code == 429
         gate.set()
         statuses = [one.status_code for one in await asyncio.gather(*crowd)]
         assert sorted(statuses) == [200] * 5 + [429] * 15

@@ -237,7 +237,7 @@ RULES = [
          patch={"_superseded": a_greater_claim_is_ignored}, setting=_faults("reset")),
     Rule("after the wait claim with the current epoch + 1", DUEL,
          patch={"_timer_fired": claims_again_with_its_own_epoch},
-         setting=_faults("reset", prune=False, log_records_max=12)),
+         setting=_faults("reset", prune=False, chunks=1, log_records_max=9)),
     Rule("wait before claiming over another", DUEL,
          patch={"_wait": claims_again_without_waiting},
          setting=_faults("reset", claims_without_progress_max=4)),

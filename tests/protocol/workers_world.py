@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from events.answers import EMPTY, Chunk, Claim, Fold, TokenRecord, entries
+from events.answers import EMPTY, Claim, Fold, TokenRecord, entries
 from processors.answers import protocol
 from processors.answers.protocol_words import (
     CancelAsked,
@@ -97,10 +97,6 @@ class WorkersWorld:
     # Moves ---------------------------------------------------------------------------------------
 
     def moves(self, state: World) -> Moves:
-        for w in WORKERS:
-            if self._reads_in_passing(state, w):
-                yield self._read(state, w)
-                return
         calm = not any(self._has_news(state, w) for w in WORKERS)
         for w in WORKERS:
             if self._has_news(state, w):
@@ -212,18 +208,6 @@ class WorkersWorld:
         state = state._replace(places=_set(state.places, w, state.places[w] + 1))
         after = self._put(state, w, Read(self.logs.records[record]))
         return f"{'AB'[w]} reads {self.logs.say(record)}", True, after
-
-    def _reads_in_passing(self, state: World, w: int) -> bool:
-        """Whether the next record changes nothing but the fold, and the fold's next index (not 0
-        before or after) plays no part in any other move. Then to read it first is enough."""
-        held, place = self._machine(state, w).held, state.places[w]
-        if held is None or held.more or place == len(self.logs.logs[state.log]):
-            return False
-        record = self.logs.records[self.logs.logs[state.log][place]]
-        before, after = self.logs.truths[state.log][place : place + 2]
-        if before is after:
-            return record.claim != held.claim
-        return isinstance(record, Chunk) and before.next_index > 0 and not self.setting.poisonous
 
     def _has_news(self, state: World, w: int) -> bool:
         machine = self._machine(state, w)

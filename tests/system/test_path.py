@@ -57,7 +57,7 @@ def test_the_official_client_streams_an_answer_of_the_demo_model(sdk: Any) -> No
         pieces.append(chunk.choices[0].delta.content or "")
         finish = chunk.choices[0].finish_reason or finish
     assert finish == "stop"
-    assert len(pieces) > 5
+    assert len(pieces) > 3
     assert "river" in "".join(pieces).lower()
     whole = sdk.chat.completions.create(model=model, messages=asked, temperature=0)
     assert whole.choices[0].message.content == "".join(pieces)
