@@ -74,7 +74,10 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
             print(_sentence(problem), file=sys.stderr)  # the last words: what a person is shown
             return FAILED
         return 0
-    return asyncio.run(_until_told([wiring.run_role(role, settings) for role in roles]))
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_told([wiring.run_role(role, settings) for role in roles]))
 
 
 def prepare(settings: Settings) -> None:

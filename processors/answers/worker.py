@@ -218,6 +218,14 @@ class Worker:
         holding = Holding(request, self._around, self._on_gone)
         holding.places = asked.places
         self._held[request.answer] = holding
+        log.debug(
+            "a request is held",
+            extra={
+                "answer": str(request.answer),
+                "said": said.next_index,
+                "claim": str(said.claim),
+            },
+        )
         holding.start(said, self._generation)
         if request.answer in self._cancels:
             del self._cancels[request.answer]
@@ -272,7 +280,7 @@ class Worker:
                     tail.folds.pop(record.answer, None)
                     self._remember(record.answer, said)
         if tail.ready and not was_ready:
-            self._start_some()
+            self._folded(read.partition)
 
     async def _follow(self) -> None:
         """Reads the tokens of the partitions that are owned, and of no others."""
@@ -307,4 +315,14 @@ class Worker:
         for partition, span in begun.items():
             self._tails[partition] = _Tail(span.first, span.end)
         await self._tokens.begin({partition: span.first for partition, span in begun.items()})
+        for partition in begun:
+            if partition in self._tails and self._tails[partition].ready:
+                self._folded(partition)
+
+    def _folded(self, partition: int) -> None:
+        tail = self._tails[partition]
+        log.info(
+            "tokens were folded",
+            extra={"partition": partition, "end": tail.end, "open_answers": len(tail.folds)},
+        )
         self._start_some()

@@ -13,7 +13,7 @@ from infra.telemetry import configure_logging
 
 
 async def main(prefix: str) -> None:
-    configure_logging("answers", level="info", form="text")
+    configure_logging("answers", level="debug", form="text")
     settings = Settings.load()
     store = await open_conversation_store(settings.database_url("conversations"))
     task = asyncio.current_task()

@@ -94,9 +94,11 @@ async def no_test_a_worker_that_is_told_to_stop_hands_over_at_once(
 
 
 import pytest
-@pytest.mark.parametrize('n', range(8))
-async def test_a_worker_that_slept_through_its_session_changes_nothing(n,
-    installation: Installation, start_worker: StartWorker
+
+
+@pytest.mark.parametrize("n", range(8))
+async def test_a_worker_that_slept_through_its_session_changes_nothing(
+    n, installation: Installation, start_worker: StartWorker
 ) -> None:
     workers = [start_worker(), start_worker()]
     await both_work(installation, workers)
@@ -106,7 +108,8 @@ async def test_a_worker_that_slept_through_its_session_changes_nothing(n,
     print([installation.log.claims(each)[0].worker for each in answers])
     await installation.until(
         lambda: any(len(installation.log.claims(each)) > claims[each] for each in answers),
-        "the other worker takes over", seconds_max=12,
+        "the other worker takes over",
+        seconds_max=12,
     )
     workers[0].signal(signal.SIGCONT)
     await check_whole(installation, answers)

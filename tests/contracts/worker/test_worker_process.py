@@ -171,9 +171,10 @@ async def test_a_worker_that_slept_through_its_session_changes_nothing(
     workers = [start_worker(), start_worker()]
     await both_work(installation, workers)
     answers = await answering(installation)
+    speakers = {installation.log.claims(each)[-1].worker for each in answers}
+    assert len(speakers) == 2
     workers[0].signal(signal.SIGSTOP)
     claims = {each: len(installation.log.claims(each)) for each in answers}
-    print([installation.log.claims(each)[0].worker for each in answers])
     await installation.until(
         lambda: any(len(installation.log.claims(each)) > claims[each] for each in answers),
         "the other worker takes over",
