@@ -22,7 +22,7 @@ from gateway.answer_streams import AnswerRef, SourceUnavailable
 from infra.kafka.consumer import LogReader, ReadFailed
 from infra.partitions import partition_of
 
-log = logging.getLogger("thalweg.tokens")
+log = logging.getLogger("thalweg.gateway")
 
 READERS_MAX = 64
 """Partitions that one gateway reads at once; each has a connection and some megabytes."""
@@ -194,10 +194,10 @@ class _PartitionReader:
     def _take(self, value: bytes | None) -> None:
         try:
             record = decode_token_record(value)
-        except Undecodable:
+            before = self.folds.get(record.answer, EMPTY)
+            state = fold(before, record)
+        except (Undecodable, ValueError, TypeError, AttributeError):
             return  # the recorder counts and logs these
-        before = self.folds.get(record.answer, EMPTY)
-        state = fold(before, record)
         if state is before:
             return
         self.folds[record.answer] = state

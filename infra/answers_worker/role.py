@@ -75,6 +75,7 @@ async def run_answers(
             group.create_task(_consume(settings, topics, worker, watermarks, work))
     finally:
         await tokens.close()
+        await work.close()
         await dispatcher.close()
 
 

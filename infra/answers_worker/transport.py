@@ -167,7 +167,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
         held = set(topics)
         for each in list(self._buffered_partitions):
             if each.topic not in held:
-                self.on_buffer_drop(each)
+                self._buffered_partitions.discard(each)
+                if each in self.assignment():
+                    self._get_active_partitions().add(each)
         for each in list(self._get_active_partitions()) if held else ():
             if each.topic in held:
                 self.on_buffer_full(each)

@@ -1,5 +1,6 @@
 """The work topics as the worker sees them: what is unacknowledged, and what should wait."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -26,7 +27,7 @@ class KafkaWork:
     """Implements processors.answers.ports.Work."""
 
     def __init__(self, bootstrap: str, topics: Topics, watermarks: Watermarks) -> None:
-        self._bootstrap = bootstrap
+        self._reader = LogReader(bootstrap, group=topics.answers_group)
         self._topics = topics
         self._watermarks = watermarks
         self.pressure: Pressure | None = None
@@ -34,39 +35,43 @@ class KafkaWork:
     async def oldest(self, partitions: Collection[int]) -> Mapping[int, int]:
         now = int(time.time() * 1_000)
         found = dict.fromkeys(partitions, now)
-        reader = LogReader(self._bootstrap, group=self._topics.answers_group)
         try:
-            behind = await self._behind(reader, partitions)
-            if behind:
-                await reader.assign(behind)
+            behind = await self._behind(partitions)
+            await self._reader.assign(behind)
             until = time.monotonic() + PEEK_SECONDS_MAX
             while behind:
-                for record in await reader.read():
+                for record in await self._reader.read():
                     place = (record.topic, record.partition)
-                    if behind.pop(place, None) is not None:
-                        await reader.remove([place])
+                    if behind.pop(place, None) == record.offset:
+                        await self._reader.remove([place])
                         oldest = min(found[record.partition], record.timestamp_ms)
                         found[record.partition] = oldest
                 if behind and time.monotonic() > until:
                     raise LogUnavailable(f"{len(behind)} work partitions could not be read")
         except QueryFailed as error:
             raise LogUnavailable(str(error)) from error
-        finally:
-            await reader.close()
         return found
 
-    async def _behind(self, reader: LogReader, partitions: Collection[int]) -> dict[Partition, int]:
+    async def _behind(self, partitions: Collection[int]) -> dict[Partition, int]:
         """Where the unacknowledged messages begin, of each partition that has any."""
+        topics, reader = self._topics.all_work, self._reader
+        committed, *found = await asyncio.gather(
+            reader.committed((topic, each) for topic in topics for each in partitions),
+            *(reader.end_offsets(topic, partitions) for topic in topics),
+            *(reader.begin_offsets(topic, partitions) for topic in topics),
+        )
         behind: dict[Partition, int] = {}
-        for topic in self._topics.all_work:
-            committed = await reader.committed((topic, each) for each in partitions)
-            ends = await reader.end_offsets(topic, partitions)
-            begins = await reader.begin_offsets(topic, partitions)
+        for topic, ends, begins in zip(
+            topics, found[: len(topics)], found[len(topics) :], strict=True
+        ):
             for each in partitions:
                 start = max(committed.get((topic, each), 0), begins[each])
                 if start < ends[each]:
                     behind[topic, each] = start
         return behind
+
+    async def close(self) -> None:
+        await self._reader.close()
 
     def acknowledge(self, place: Place) -> None:
         self._watermarks.finish((self._topics.work(place.band), place.partition), place.offset)

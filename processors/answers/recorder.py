@@ -166,7 +166,8 @@ class Recorder:
         try:
             decoded = decode_token_record(record.value)
             conversation = ConversationId(UUID((record.key or b"").decode()))
-        except (Undecodable, ValueError) as error:
+            following = folds.take(record.offset, conversation, decoded, now)
+        except (Undecodable, ValueError, TypeError, AttributeError) as error:
             self.counts.undecodable += 1
             log.warning(
                 "a token record can't be read and is skipped",
@@ -178,7 +179,6 @@ class Recorder:
             )
             folds.skip(record.offset)
             return
-        following = folds.take(record.offset, conversation, decoded, now)
         if following is None:
             return
         if following.owes:
@@ -218,23 +218,31 @@ class Recorder:
     # ends
 
     async def _record_end(self, folds: PartitionFolds, following: Following) -> None:
-        ended = ended_event(following.conversation, following.fold)
-        delay = RETRY_SECONDS_MIN
-        while True:
-            try:
-                async with self._at_once:
-                    outcome = await self._ends.record(ended)
-                break
-            except EndsUnavailable as error:
-                self._warn(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_SECONDS_MAX)
+        outcome = await self._recorded(following)
         folds.forget(following.answer)
         self._count(outcome, following.answer)
         following.recorded = True
         if self._partitions.get(following.partition) is folds:
             self._owing[following.answer] = following
             self._owes.set()
+
+    async def _recorded(self, following: Following) -> Outcome:
+        """Asks until the event store has said what became of the end."""
+        try:
+            ended = ended_event(following.conversation, following.fold)
+        except ValueError:
+            return Outcome.REFUSED
+        delay = RETRY_SECONDS_MIN
+        while True:
+            try:
+                async with self._at_once:
+                    return await self._ends.record(ended)
+            except EndsUnavailable as error:
+                self._warn(error)
+            except Exception:  # a bug must not lose an end, nor end all the others
+                log.exception("an end can't be recorded", extra={"answer": str(following.answer)})
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_SECONDS_MAX)
 
     def _warn(self, error: EndsUnavailable) -> None:
         now = time.monotonic()

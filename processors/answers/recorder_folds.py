@@ -73,17 +73,25 @@ class PartitionFolds:
         record: TokenRecord,
         now: float,
     ) -> Following | None:
-        """The answer that the record changed; None if it does not count."""
+        """The answer that the record changed; None if it does not count.
+
+        An answer begins with a claim that counts: what comes before one, here, is the rest of an
+        answer that is over. Raises TypeError, ValueError or AttributeError for a record whose
+        fields are not what they should be.
+        """
         self.next_offset = offset + 1
         if record.answer in self.over:
             return None
         following = self.answers.get(record.answer)
+        before = EMPTY if following is None else following.fold
+        after = fold(before, record)
+        if after is before:
+            return None
         if following is None:
             following = Following(record.answer, conversation, self.partition, offset, now)
             self.answers[record.answer] = following
-        before = following.fold
-        following.fold = fold(before, record)
-        return None if following.fold is before else following
+        following.fold = after
+        return following
 
     def skip(self, offset: int) -> None:
         """The record at that offset says nothing."""

@@ -163,6 +163,8 @@ class Installation:
         end = time.monotonic() + seconds_max
         while not condition():
             assert time.monotonic() < end, f"waited {seconds_max} s in vain: {what}"
+            assert self._reading is not None
+            assert not self._reading.done(), "the test reads no more"
             await asyncio.sleep(0.005)
 
     async def ended(self, answer: UUID, *, seconds_max: float = 90) -> Fold:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 
 from events.answers import Claim, ClaimId
@@ -129,6 +130,34 @@ async def test_what_is_not_a_record_is_counted_and_skipped(world: World) -> None
         await becomes(lambda: world.log.committed == 5)
         assert recorder.counts.undecodable == 3
     assert speaker.answer in world.ends.recorded
+
+
+async def test_a_record_with_fields_of_the_wrong_kind_harms_nobody(world: World) -> None:
+    speaker = world.speaker()
+    async with world.recorder() as recorder:
+        speaker.claim()
+        key = str(speaker.conversation).encode()
+        epoch, claim = speaker.claim_id
+        start = {"answer": str(speaker.answer), "claim": str(claim), "kind": "claim"}
+        rest = {"worker": "w", "model": "m", "protocol": 1, "traceparent": None}
+        world.log.write_raw(key, orjson.dumps({**start, **rest, "epoch": "high"}))
+        chunk = {**start, "kind": "chunk", "epoch": epoch, "index": 0, "tokens": 1}
+        world.log.write_raw(key, orjson.dumps({**chunk, "text": 5}))
+        world.log.write_raw(key, orjson.dumps({**chunk, "text": "x", "tokens": "many"}))
+        speaker.say("fine")
+        speaker.end()
+        await becomes(lambda: world.log.committed == 6)
+        assert recorder.counts.undecodable == 3
+    assert world.live.stream(speaker.answer) == speaker.entries
+
+
+async def test_the_rest_of_an_answer_that_is_over_holds_nothing_up(world: World) -> None:
+    speaker = world.speaker()
+    speaker.claim()
+    speaker.say("said ")
+    world.log.committed = 1  # another answer held the offset here once, this one is long recorded
+    async with world.recorder():
+        await becomes(lambda: world.log.committed == 2)
 
 
 async def test_an_end_of_an_unknown_answer_is_dropped_and_blocks_nothing(world: World) -> None:

@@ -1,0 +1,140 @@
+"""What the worker is told of a request, from the events of its conversation."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from commands.errors import StoreUnavailable
+from events.conversations import (
+    AnswerCancelRequested,
+    AnswerEnded,
+    AnswerRequested,
+    Band,
+    ConversationStarted,
+    EndKind,
+    MessagePosted,
+    Role,
+    Sampling,
+    Usage,
+)
+from events.envelope import Event, Meta, Recorded
+from events.ids import AnswerId, ConversationId, MessageId, NodeId, TenantId, fresh_id
+from infra.answers_worker.tasks import StoreRequests
+from infra.event_store.answers import AnswerRow
+from processors.answers.engine import Message
+from processors.answers.ports import Place, Request, RequestsUnavailable
+
+C = ConversationId(fresh_id())
+META = Meta(fresh_id(), "call:1", "tester", "somebody", datetime.now(UTC), fresh_id())
+
+
+class Stored:
+    """A store that holds one conversation; the answers table is told apart."""
+
+    def __init__(self, *events: Event, row: AnswerRow | None = None) -> None:
+        self.events, self.row, self.away = events, row, False
+
+    async def load(self, stream: UUID) -> Sequence[Recorded]:
+        if self.away:
+            raise StoreUnavailable("postgres is away")
+        return [Recorded(fresh_id(), stream, n, META, e) for n, e in enumerate(self.events, 1)]
+
+    async def find_answer(self, answer: UUID) -> AnswerRow | None:
+        return self.row
+
+
+def row(answer: AnswerId, *, ended: bool = False, seconds_left: float = 30.0) -> AnswerRow:
+    return AnswerRow(answer, TenantId(fresh_id()), C, seconds_left, ended, 1.0)
+
+
+def posted(content: str, parent: NodeId | None, role: Role = Role.USER) -> MessagePosted:
+    message = MessageId(fresh_id())
+    return MessagePosted(conversation=C, message=message, role=role, content=content, parent=parent)
+
+
+def asked(parent: NodeId, max_tokens: int = 100) -> AnswerRequested:
+    return AnswerRequested(
+        conversation=C,
+        answer=AnswerId(fresh_id()),
+        parent=parent,
+        model="m",
+        band=Band.DEFAULT,
+        deadline_seconds=30,
+        sampling=Sampling(max_tokens=max_tokens),
+    )
+
+
+def ended(answer: AnswerId, text: str) -> AnswerEnded:
+    return AnswerEnded(
+        conversation=C,
+        answer=answer,
+        kind=EndKind.FINISH,
+        reason="stop",
+        text=text,
+        chunk_lengths=(len(text),),
+        usage=Usage(),
+    )
+
+
+def requests(store: Stored) -> StoreRequests:
+    return StoreRequests(store, answer_tokens_max=50)
+
+
+def request(answer: AnswerId) -> Request:
+    return Request(answer, C, "m", Place(Band.DEFAULT, 0, 0))
+
+
+async def test_the_branch_is_told_and_its_siblings_are_not() -> None:
+    system = posted("be kind", None, Role.SYSTEM)
+    first = posted("hello", system.message)
+    other = posted("another beginning", system.message)
+    reply = asked(first.message)
+    second = posted("and then?", reply.answer)
+    last = asked(second.message)
+    store = Stored(
+        ConversationStarted(conversation=C),
+        system,
+        first,
+        other,
+        reply,
+        ended(reply.answer, "hi"),
+        second,
+        last,
+        row=row(last.answer),
+    )
+    task = await requests(store).load(request(last.answer))
+    assert task.messages == (
+        Message(Role.SYSTEM, "be kind"),
+        Message(Role.USER, "hello"),
+        Message(Role.ASSISTANT, "hi"),
+        Message(Role.USER, "and then?"),
+    )
+    assert (task.tokens_max, task.seconds_left, task.ended, task.cancel_requested) == (
+        50,
+        30.0,
+        False,
+        False,
+    )
+
+
+async def test_a_cancel_and_an_end_are_told() -> None:
+    first = posted("hello", None)
+    reply = asked(first.message)
+    cancel = AnswerCancelRequested(conversation=C, answer=reply.answer)
+    open_answer = Stored(first, reply, cancel, row=row(reply.answer))
+    assert (await requests(open_answer).load(request(reply.answer))).cancel_requested
+    closed = Stored(first, reply, row=row(reply.answer, ended=True))
+    assert (await requests(closed).load(request(reply.answer))).ended
+
+
+async def test_a_request_that_the_store_does_not_know_counts_as_ended() -> None:
+    assert (await requests(Stored()).load(request(AnswerId(fresh_id())))).ended
+
+
+async def test_a_store_that_is_away_is_told() -> None:
+    store = Stored()
+    store.away = True
+    with pytest.raises(RequestsUnavailable):
+        await requests(store).load(request(AnswerId(fresh_id())))
