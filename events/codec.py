@@ -6,7 +6,7 @@ One place, so that encryption of personal content has one place to come to. Ever
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -19,6 +19,7 @@ from events.envelope import Event, Meta, Recorded
 from events.ids import AnswerId
 
 Headers = list[tuple[str, bytes]]
+T = TypeVar("T")
 
 
 class Undecodable(Exception):
@@ -171,16 +172,16 @@ def decode_token_record(value: bytes | None) -> TokenRecord:
     try:
         fields = orjson.loads(value or b"")
         answer = AnswerId(UUID(fields["answer"]))
-        claim = ClaimId(fields["epoch"], UUID(fields["claim"]))
+        claim = ClaimId(_typed(fields["epoch"], int), UUID(fields["claim"]))
         match fields["kind"]:
             case "chunk":
                 ids = fields.get("token_ids")
                 return Chunk(
                     answer,
                     claim,
-                    fields["index"],
-                    fields["text"],
-                    fields["tokens"],
+                    _typed(fields["index"], int),
+                    _typed(fields["text"], str),
+                    _typed(fields["tokens"], int),
                     seam=fields.get("seam", False),
                     token_ids=tuple(ids) if ids is not None else None,
                 )
@@ -188,8 +189,8 @@ def decode_token_record(value: bytes | None) -> TokenRecord:
                 return Claim(
                     answer,
                     claim,
-                    fields["worker"],
-                    fields["model"],
+                    _typed(fields["worker"], str),
+                    _typed(fields["model"], str),
                     fields["protocol"],
                     fields["traceparent"],
                 )
@@ -197,18 +198,25 @@ def decode_token_record(value: bytes | None) -> TokenRecord:
                 return End(
                     answer,
                     claim,
-                    fields["index"],
+                    _typed(fields["index"], int),
                     EndKind(fields["how"]),
-                    fields["reason"],
-                    fields["error"],
-                    fields["text"],
-                    fields["tokens"],
+                    _typed(fields["reason"], str),
+                    fields["error"] and _typed(fields["error"], str),
+                    _typed(fields["text"], str),
+                    _typed(fields["tokens"], int),
                     Usage.model_validate(fields["usage"]),
                 )
             case kind:
                 raise Undecodable(f"unknown kind of token record: {kind!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Undecodable(f"not a token record: {error!r}") from error
+
+
+def _typed(value: Any, wanted: type[T]) -> T:
+    """Readers compare and add what they get: a record with other types must not reach them."""
+    if type(value) is not wanted:
+        raise TypeError(f"expected {wanted.__name__}, found {type(value).__name__}")
+    return value
 
 
 # Entries of an answer's stream (Redis) ------------------------------------------------------------

@@ -9,7 +9,7 @@ change source at any index; only the next index is ever passed on.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -128,7 +128,7 @@ class AnswerStreams:
         self.ends = ends
         self.pace = pace if pace is not None else Pace()
 
-    async def read(self, ref: AnswerRef, *, after: int = -1) -> AsyncIterator[Entry | Idle]:
+    async def read(self, ref: AnswerRef, *, after: int = -1) -> AsyncGenerator[Entry | Idle, None]:
         """Entries of index > `after` in order, the end last; IDLE while there is nothing to say.
 
         An async generator: leave it through `contextlib.aclosing`. A slow reader holds a cursor,

@@ -42,7 +42,7 @@ class KafkaWork:
             while behind:
                 for record in await self._reader.read():
                     place = (record.topic, record.partition)
-                    if behind.pop(place, None) == record.offset:
+                    if behind.pop(place, None) is not None:
                         await self._reader.remove([place])
                         oldest = min(found[record.partition], record.timestamp_ms)
                         found[record.partition] = oldest
@@ -55,18 +55,16 @@ class KafkaWork:
     async def _behind(self, partitions: Collection[int]) -> dict[Partition, int]:
         """Where the unacknowledged messages begin, of each partition that has any."""
         topics, reader = self._topics.all_work, self._reader
-        committed, *found = await asyncio.gather(
+        committed, ends, begins = await asyncio.gather(
             reader.committed((topic, each) for topic in topics for each in partitions),
-            *(reader.end_offsets(topic, partitions) for topic in topics),
-            *(reader.begin_offsets(topic, partitions) for topic in topics),
+            asyncio.gather(*(reader.end_offsets(topic, partitions) for topic in topics)),
+            asyncio.gather(*(reader.begin_offsets(topic, partitions) for topic in topics)),
         )
         behind: dict[Partition, int] = {}
-        for topic, ends, begins in zip(
-            topics, found[: len(topics)], found[len(topics) :], strict=True
-        ):
+        for topic, end, begin in zip(topics, ends, begins, strict=True):
             for each in partitions:
-                start = max(committed.get((topic, each), 0), begins[each])
-                if start < ends[each]:
+                start = max(committed.get((topic, each), 0), begin[each])
+                if start < end[each]:
                     behind[topic, each] = start
         return behind
 
