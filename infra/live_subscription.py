@@ -21,6 +21,8 @@ PING_SECONDS = 1.0
 """Between questions to a silent connection; a lost one shows only so."""
 SILENT_SECONDS_MAX = 3.0
 """A connection that answers no ping for this long is given up."""
+PUBLICATION_FIELDS = 3
+"""Kind, channel and content; of a subscription's confirmation: kind, channel and a number."""
 RECONNECT_SECONDS_MIN = 0.05
 RECONNECT_SECONDS_MAX = 1.0
 
@@ -92,6 +94,9 @@ class Subscription:
                 await self._serve(connection)
             except FAILURES as error:
                 log.warning("the subscription to Redis broke", extra={"reason": str(error)})
+            except Exception:
+                # Whatever it is: without this task every reader would be served by Kafka for ever.
+                log.exception("the subscription to Redis failed, and starts over")
             finally:
                 self.may_connect = False
                 self._distrust_all()
@@ -126,10 +131,11 @@ class Subscription:
     async def _listen(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            kind, name, content = (await connection.read_response(timeout=math.inf))[:3]
+            reply = await connection.read_response(timeout=math.inf)
             self._heard_at = loop.time()
-            if kind == b"pong":
-                continue
+            if not isinstance(reply, list) or len(reply) < PUBLICATION_FIELDS:
+                continue  # the answer to a ping: two fields while subscribed, else one word
+            kind, name, content = reply[:PUBLICATION_FIELDS]
             channel = self._channels.get(name)
             if channel is None:
                 continue

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.answer_streams import SourceUnavailable
+from infra import live_subscription
 from infra.live_names import stream_name
 from infra.live_streams import RedisLiveStreams
 from infra.live_writer import OPEN_EXPIRY_SECONDS, RedisLiveWriter
@@ -112,3 +113,18 @@ async def eventually_collect(source: object, after: int, until: int) -> object:
                 return await collect(source, after, until)  # type: ignore[arg-type]
             except SourceUnavailable:
                 await asyncio.sleep(0.02)
+
+
+async def test_the_subscription_outlives_the_answers_to_its_own_pings(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis answers a ping in one form while channels are subscribed, in another while none is."""
+    monkeypatch.setattr(live_subscription, "PING_SECONDS", 0.01)
+    ref, another = a_ref(), a_ref()
+    async with both_sides(redis_url) as sides:
+        async with sides.reader.follow(another) as source:
+            assert await source.after(-1, seconds_max=0.3) == ()
+        async with sides.reader.follow(ref) as source:
+            assert await source.after(-1, seconds_max=0.3) == ()
+            await sides.writer.append([a_run(ref, words(2))])
+            assert await collect(source, -1, 1) == words(2)
