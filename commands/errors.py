@@ -75,6 +75,9 @@ class StoreUnavailable(Refused):
 
     CODE: ClassVar[str] = "store_unavailable"
     reason: str
+    """In words of ours: clients see it."""
+    maybe_stored: bool = False
+    """The command was on its way: it may have been stored, or may be yet."""
 
     def __str__(self) -> str:
         return f"the event store does not answer ({self.reason}); send the same command again"

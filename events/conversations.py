@@ -35,7 +35,7 @@ class EndKind(StrEnum):
 class Sampling(BaseModel):
     """How the next token is chosen, and when to stop. None: the engine's default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_tokens: int = Field(ge=1)
     temperature: float | None = None
@@ -47,7 +47,7 @@ class Sampling(BaseModel):
 class Usage(BaseModel):
     """Tokens: of the prompt as the engine counted it, and of what was said."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -56,7 +56,7 @@ class Usage(BaseModel):
 class Seam(BaseModel):
     """From chunk `index` on, another call (of the same or of another engine) spoke, as `model`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     index: int
     model: str

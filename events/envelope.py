@@ -28,7 +28,7 @@ class Event(BaseModel):
     the version before into this one's, so that what was stored stays readable for ever.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1

@@ -1,6 +1,7 @@
 """Takes calls that ask for answers: admits them, submits them once, and answers repeats alike."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
@@ -8,19 +9,21 @@ from uuid import UUID
 from fastapi import Request
 
 from commands.conversations import AskAnswer, Conversation
-from commands.errors import AnswerInProgress
+from commands.errors import AnswerInProgress, StoreUnavailable
 from commands.store import Receipt
 from events import trace
 from events.conversations import Band, Sampling
 from events.envelope import Event, Meta
 from events.ids import AnswerId
 from gateway.admission import AdmissionControl
-from gateway.errors import Declined, NoModelKnown, UnknownModel
+from gateway.errors import Declined, NoModelKnown, PerhapsAccepted, UnknownModel
 from gateway.intake import Call
 from gateway.keys import KeyRing
 from gateway.open_streams import OpenStreams
 from gateway.parts import Gateway
 from gateway.ports import Caller
+
+log = logging.getLogger("thalweg.gateway")
 
 Decide = Callable[[Conversation], list[Event]]
 
@@ -75,6 +78,14 @@ class Desk:
         except BaseException:
             self.admission.ended(answer)
             raise
+        log.info(
+            "an answer was asked for",
+            extra={
+                "answer": str(answer),
+                "conversation": str(stream),
+                "repeated": receipt.repeated,
+            },
+        )
         if receipt.repeated:
             self.admission.ended(answer)
         else:
@@ -100,9 +111,14 @@ class Desk:
             correlation=self.gateway.new_id(),
             traceparent=trace.current.get(),
         )
-        return await self.gateway.conversations.submit(
-            stream, decide, meta, call.asked, new_stream=new_stream
-        )
+        try:
+            return await self.gateway.conversations.submit(
+                stream, decide, meta, call.asked, new_stream=new_stream
+            )
+        except StoreUnavailable as error:
+            if error.maybe_stored and not call.keyed:
+                raise PerhapsAccepted from error
+            raise
 
     def ask_answer(self, answer: AnswerId, model: str, sampling: Sampling) -> AskAnswer:
         return AskAnswer(

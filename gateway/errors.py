@@ -165,6 +165,20 @@ class Unavailable(Declined):
         )
 
 
+@dataclass(unsafe_hash=True)
+class PerhapsAccepted(Declined):
+    """The event store was lost during a commit of a call without an idempotency key."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "store_unavailable"
+
+    def __str__(self) -> str:
+        return (
+            "the event store went away while this was being stored, so it may have been accepted "
+            "or not; only a call with an Idempotency-Key can safely be sent again"
+        )
+
+
 STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
     commands.StalePosition: 409,
     commands.CommandReused: 422,
@@ -183,6 +197,17 @@ STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
 }
 
 
+AGAIN_SOON = (
+    commands.StoreUnavailable,
+    commands.StoreSaturated,
+    commands.Busy,
+    NoModelKnown,
+    Draining,
+    Unavailable,
+)
+"""Refusals that a moment mends."""
+
+
 def status_of(error: Declined | commands.Refused) -> int:
     """The HTTP status of a refusal; a refusal that nobody has listed is a server error."""
     if isinstance(error, Declined):
@@ -199,7 +224,9 @@ def retry_headers(error: Declined | commands.Refused) -> dict[str, str]:
         seconds = error.retry_after_seconds
         whole = max(1, -int(-seconds // 1))
         return {"retry-after": str(whole), "retry-after-ms": str(round(seconds * 1000))}
-    if isinstance(error, commands.StoreSaturated | commands.Busy | NoModelKnown):
+    if isinstance(error, PerhapsAccepted):
+        return {"x-should-retry": "false"}
+    if isinstance(error, AGAIN_SOON):
         return {"retry-after": "1", "retry-after-ms": "1000"}
     if status_of(error) == 409:
         return {"x-should-retry": "false"}

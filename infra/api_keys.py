@@ -24,6 +24,7 @@ from commands.submit import Commands, fingerprint
 from events.accounts import KeyCreated, KeyRevoked
 from events.envelope import Meta
 from events.ids import KeyId, TenantId, derived_id, fresh_id
+from events.trace import new_traceparent
 from infra.event_store import AccountStore, open_account_store
 from infra.settings import Settings
 
@@ -117,4 +118,5 @@ def _meta(tenant: TenantId) -> Meta:
         subject=str(tenant),
         time=datetime.now(UTC),
         correlation=fresh_id(),
+        traceparent=new_traceparent(),
     )

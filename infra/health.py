@@ -1,19 +1,23 @@
 """Whether this installation can accept commands, and whether it can give answers, right now."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
 
 from gateway.ports import HealthReport
+
+log = logging.getLogger("thalweg.health")
 
 CHECK_SECONDS_MAX = 2.0
 """A dependency that has not answered by then is not ready."""
 FRESH_SECONDS = 0.5
 """Probes that come quicker share one look: a probe must not become a load."""
 READY = "ready"
+UNREACHABLE = "unreachable"
 
 Check = Callable[[], Awaitable[str]]
 """Gives "ready", or what is wrong."""
@@ -28,6 +32,8 @@ class Health:
         self._lock = asyncio.Lock()
         self._report: HealthReport | None = None
         self._at = 0.0
+        self._reasons: dict[str, str] = {}
+        """What the log was told last of each dependency that fails."""
 
     async def check(self) -> HealthReport:
         """The state of every dependency, at most FRESH_SECONDS old. Never raises."""
@@ -50,8 +56,12 @@ class Health:
                 return await self._checks[name]()
         except TimeoutError:
             return f"no answer in {CHECK_SECONDS_MAX} s"
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # its words are for the log alone: anybody may ask us
+            if self._reasons.get(name) != (reason := f"{type(error).__name__}: {error}"):
+                self._reasons[name] = reason
+                extra = {"dependency": name, "reason": reason}
+                log.warning("a dependency is not ready", extra=extra)
+            return UNREACHABLE
 
 
 class GroupHealth:
@@ -73,10 +83,7 @@ class GroupHealth:
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         asked = self._admin.describe_consumer_groups([group], request_timeout=CHECK_SECONDS_MAX)
-        try:
-            found = asked[group].result(CHECK_SECONDS_MAX)
-        except (KafkaException, TimeoutError) as error:
-            return f"Kafka does not answer: {error}"
+        found = asked[group].result(CHECK_SECONDS_MAX)
         if found.state != ConsumerGroupState.STABLE:
             return f"the group is {found.state.name.lower()}"
         return READY if found.members else "nobody is in the group"

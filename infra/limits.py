@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 JSON_GROWTH = 6  # a control character of one byte becomes \u0001: six bytes
 CHUNK_LENGTH_BYTES = 4  # a chunk's length and its comma in AnswerEnded
@@ -19,6 +19,8 @@ RETENTION_IN_ANSWERS = 10  # readers of tokens start before the oldest open answ
 
 class Limits(BaseModel):
     """Bounds on time, size and number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     # answers
     answer_seconds_max: float = Field(
@@ -59,10 +61,10 @@ class Limits(BaseModel):
 
     # answering workers
     unfinished_requests_max: int = Field(
-        64, gt=0, description="requests that a worker holds; more wait in Kafka"
-    )
-    finished_ranges_max: int = Field(
-        4_096, gt=0, description="ranges of finished offsets kept behind an unfinished request"
+        64,
+        gt=0,
+        description="answers that a worker works on at once; more wait, and cancels still "
+        "reach those it works on",
     )
     session_timeout_seconds: float = Field(
         1.5, gt=0, description="Kafka takes a worker for dead after this long without a heartbeat"
@@ -122,7 +124,7 @@ class Limits(BaseModel):
         5, gt=0, description="a missing position is waited for this long, then the stream is parked"
     )
     lag_alarm_seconds: float = Field(
-        3_600, gt=0, description="a consumer that is this far behind raises the alarm"
+        3_600, gt=0, description="how far a reader may be behind; tokens are kept that much longer"
     )
     tokens_retention_seconds: float = Field(
         0,
@@ -144,7 +146,10 @@ class Limits(BaseModel):
         15, gt=0, description="between pings on a silent stream: proxies close after 30 to 60"
     )
     read_after_seconds_max: float = Field(
-        2, gt=0, description="`?after=` waits this long for a projection, then answers 503"
+        2,
+        gt=0,
+        description="`thalweg keys create` and `revoke` wait at most this long for the "
+        "gateway to know",
     )
     drain_seconds_max: float = Field(
         10, gt=0, description="a process that is told to stop finishes its work for this long"
@@ -163,7 +168,6 @@ class Limits(BaseModel):
     log_bytes_max: int = Field(
         10_485_760, gt=0, description="size of a log file; then it is turned over"
     )
-    log_files_max: int = Field(3, gt=0, description="log files kept for each role")
 
     @property
     def tokens_retention_seconds_min(self) -> float:

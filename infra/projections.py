@@ -18,6 +18,7 @@ from infra.settings import Settings
 from projections.answers import Answers
 from projections.deliveries import delivery
 from projections.keys import Keys
+from projections.reasons import reason_of
 from projections.runner import Projection, Runner
 from projections.tables import Db
 
@@ -25,6 +26,9 @@ log = logging.getLogger("thalweg.projections")
 
 READ_SECONDS_MAX = 0.5
 """An idle reader comes back this often, to see whether a gap has waited long enough."""
+GATHER_SECONDS = 0.02
+"""After a batch that was not full: what comes meanwhile shares a transaction. A lone event never
+waits, and under load a read model lags by this, not by one transaction an event."""
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 """Between attempts while Postgres or Kafka is away."""
@@ -67,7 +71,7 @@ class Feed:
             except (psycopg.Error, QueryFailed, ReadFailed, OSError) as error:
                 log.warning(
                     "a projection was interrupted, and starts over from what is stored",
-                    extra={"projection": self._name, "reason": str(error)},
+                    extra={"projection": self._name, "reason": _reason(error)},
                 )
             if time.monotonic() - started > RETRY_SECONDS_MAX:
                 delay = RETRY_SECONDS_MIN
@@ -98,8 +102,17 @@ class Feed:
                 ]
                 if batch or runner.waits:
                     await asyncio.shield(run(runner.apply, connection, batch))
+                if 0 < len(batch) < self._settings.projection_events_per_batch_max:
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
             await asyncio.shield(_close(reader, connection, thread))
+
+
+def _reason(error: Exception) -> str:
+    """What Postgres says about a statement may hold rows; about a connection it does not."""
+    if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError):
+        return reason_of(error)
+    return str(error)
 
 
 async def _close(reader: LogReader, connection: Db | None, thread: ThreadPoolExecutor) -> None:

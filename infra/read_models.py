@@ -18,6 +18,7 @@ from events.conversations import AnswerEnded
 from events.envelope import Recorded
 from gateway.answer_streams import AnswerRef, SourceUnavailable
 from gateway.ports import Caller
+from infra.event_store.unreachable import unreachable
 from projections import answers, keys
 from projections.tables import POSITIONS, Tables
 
@@ -56,7 +57,7 @@ class ReadModels:
 
     async def fetch(self, query: Composed, values: Sequence[object]) -> list[TupleRow]:
         """The rows of a query. Raises StoreUnavailable."""
-        problem: Exception | None = None
+        problem: Exception = StoreUnavailable("no connection")
         for _ in range(ATTEMPTS_MAX):
             try:
                 async with self._pool.connection() as connection:
@@ -64,10 +65,10 @@ class ReadModels:
             except psycopg.errors.UndefinedTable:
                 raise ProjectionMissing("the projections have not run yet") from None
             except PoolTimeout as error:
-                raise StoreUnavailable(str(error)) from error
+                raise unreachable(error) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 problem = error
-        raise StoreUnavailable(str(problem)) from problem
+        raise unreachable(problem) from problem
 
     async def position(self, tables: Tables, stream: UUID) -> int:
         """How far a projection has applied a stream. Raises StoreUnavailable."""

@@ -172,6 +172,14 @@ class StoredAnswerEnds:
                 meta,
                 fingerprint("answer-end", str(ended.answer)),
             )
+            log.info(
+                "an end was recorded",
+                extra={
+                    "answer": str(ended.answer),
+                    "end": ended.kind.value,
+                    "reason": ended.reason,
+                },
+            )
         return Outcome.RECORDED
 
     async def is_over(self, answer: AnswerId) -> bool:

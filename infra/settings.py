@@ -11,9 +11,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from infra import addresses
 from infra.limits import Limits
 
 PREFIX = "THALWEG_"
@@ -52,16 +53,8 @@ class EngineAddress(BaseModel):
     @classmethod
     def parse(cls, text: str) -> EngineAddress:
         """`tgi+http://host:port` or `openai+http://host:port/v1`; https too."""
-        kind, plus, url = text.strip().partition("+")
-        parts = urlsplit(url)
-        if not plus or kind not in ("tgi", "openai") or parts.scheme not in ("http", "https"):
-            raise ValueError(
-                f"{text.strip()!r} should look like tgi+http://host:port or "
-                "openai+http://host:port/v1"
-            )
-        if not parts.hostname:
-            raise ValueError(f"{text.strip()!r} names no host")
-        return cls(kind="tgi" if kind == "tgi" else "openai", url=url.rstrip("/"))
+        kind, url = addresses.check_engine(text.strip())
+        return cls(kind="tgi" if kind == "tgi" else "openai", url=url)
 
     def __str__(self) -> str:
         return f"{self.kind}+{self.url}"
@@ -79,7 +72,7 @@ class Settings(Limits, BaseSettings):
     """What an installation may choose. Immutable: a process lives with what it started with."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, allow_inf_nan=False
     )
 
     home: Path = Field(
@@ -99,15 +92,21 @@ class Settings(Limits, BaseSettings):
         0, ge=0, le=65535, description="port of the local engine; 0: chosen once and kept"
     )
     kafka: str | None = Field(None, description="`host:port,...` of your Kafka; empty: embedded")
-    redis: str | None = Field(None, description="`redis://...` of your Redis; empty: embedded")
+    redis: str | None = Field(
+        None, repr=False, description="`redis://...` of your Redis; empty: embedded"
+    )
     conversations_database_url: str | None = Field(
-        None, description="`postgresql://...` of the conversations' event store; empty: embedded"
+        None,
+        repr=False,
+        description="`postgresql://...` of the conversations' event store; empty: embedded",
     )
     accounts_database_url: str | None = Field(
-        None, description="`postgresql://...` of the accounts' event store; empty: embedded"
+        None,
+        repr=False,
+        description="`postgresql://...` of the accounts' event store; empty: embedded",
     )
     projections_database_url: str | None = Field(
-        None, description="`postgresql://...` of the read models; empty: embedded"
+        None, repr=False, description="`postgresql://...` of the read models; empty: embedded"
     )
     partitions: int = Field(
         0,
@@ -134,6 +133,13 @@ class Settings(Limits, BaseSettings):
             return tuple(EngineAddress.parse(part) for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        if not addresses.is_host(value):
+            raise ValueError("should be an IP address or a name of this machine")
+        return value
+
     @field_validator("home", "cache")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -142,24 +148,22 @@ class Settings(Limits, BaseSettings):
     @field_validator("kafka")
     @classmethod
     def _kafka(cls, value: str | None) -> str | None:
-        for address in (value or "").split(",") if value else ():
-            host, _, port = address.strip().rpartition(":")
-            if not host or not port.isdigit() or "/" in address:
-                raise ValueError("should be host:port, or several with commas between them")
+        if value:
+            addresses.check_kafka(value)
         return value
 
     @field_validator("redis")
     @classmethod
     def _redis(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("should begin with redis://, rediss:// or unix://")
+        if value:
+            addresses.check_redis(value)
         return value
 
     @field_validator(*(f"{context}_database_url" for context in CONTEXTS))
     @classmethod
     def _database(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).scheme not in ("postgresql", "postgres"):
-            raise ValueError("should begin with postgresql://")
+        if value:
+            addresses.check_database(value)
         return value
 
     @model_validator(mode="before")
@@ -254,7 +258,7 @@ def _sentence(error: Any) -> str:
     if not field:
         return f"{expected}."
     name = f"{PREFIX}{field}".upper()
-    if field in SECRET_FIELDS:
+    if field in SECRET_FIELDS or re.search("[@?#]", str(error["input"])):
         return f"{name} has a value that is not shown here (it may hold a password): {expected}."
     return f"{name} is {json.dumps(str(error['input']))}: {expected}."
 

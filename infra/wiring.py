@@ -6,6 +6,7 @@ Each role imports what it is made of when it is started, so that none pays for t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -35,12 +36,17 @@ FIRST_KEY_NAME = "first"
 
 T = TypeVar("T")
 
+log = logging.getLogger("thalweg.wiring")
+
 
 # What the supervisor and the command line ask for ----------------------------------------------
 
 
-async def prepare(settings: Settings) -> None:
-    """Makes the schemas and the topics, or refuses those that would break a promise. Idempotent."""
+async def prepare(settings: Settings) -> list[str]:
+    """Makes the schemas and the topics, or refuses those that would break a promise. Idempotent.
+
+    Returns the names of the topics that it has made.
+    """
     from infra.kafka.topics import make_topics
 
     async def schemas() -> None:
@@ -50,7 +56,18 @@ async def prepare(settings: Settings) -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(schemas())
-        group.create_task(make_topics(settings.kafka_servers, TOPICS, settings))
+        making = group.create_task(make_topics(settings.kafka_servers, TOPICS, settings))
+    return making.result()
+
+
+async def check_topics(settings: Settings) -> None:
+    """Refuses topics that are missing or would break a promise; a Kafka that is away is let be."""
+    from infra.kafka import topics
+
+    try:
+        await topics.check_topics(settings.kafka_servers, TOPICS, settings)
+    except topics.KafkaSilent as silent:
+        log.warning("the topics could not be checked", extra={"reason": str(silent)})
 
 
 async def first_key(settings: Settings) -> str:
@@ -74,10 +91,10 @@ async def list_keys(
 
 
 async def revoke_key(
-    settings: Settings, key: str, *, tenant: str = api_keys.DEFAULT_TENANT
+    settings: Settings, key: UUID, *, tenant: str = api_keys.DEFAULT_TENANT
 ) -> None:
     """Takes a key out of service; gateways forget it within some seconds. Raises UnknownKey."""
-    receipt = await api_keys.withdraw_key(settings, UUID(key), tenant=tenant)
+    receipt = await api_keys.withdraw_key(settings, key, tenant=tenant)
     await _wait_for_keys(settings, receipt.stream, receipt.position)
 
 

@@ -24,6 +24,12 @@ class Delivery:
     position: int
     type_name: str
 
+    @property
+    def traceparent(self) -> str | None:
+        """Of the request that led to the event."""
+        found = dict(self.headers).get("ce_traceparent")
+        return None if found is None else found.decode(errors="replace")
+
     def decode(self) -> Recorded:
         """The event. Raises Undecodable."""
         return from_cloudevent(self.headers, self.value)

@@ -15,10 +15,12 @@ from uuid import UUID
 
 import psycopg
 
+from events import trace
 from events.codec import Undecodable
 from events.envelope import Event, Recorded
 from projections import tables as sqls
 from projections.deliveries import Delivery, delivery, pack_headers, unpack_headers
+from projections.reasons import reason_of
 from projections.tables import Db, Tables
 
 log = logging.getLogger("thalweg.projections")
@@ -177,7 +179,8 @@ class Runner:
 
     def _sort_in(self, connection: Db, state: _Batch, one: Delivery) -> None:
         if one.stream is None:
-            log.error("a record is not an event of ours", extra=_where(one))
+            with trace.within(one.traceparent):
+                log.error("a record is not an event of ours", extra=_where(one))
             self._bury(connection, one, "its envelope can't be read")
             return
         at = state.positions.get(one.stream, 0)
@@ -238,13 +241,14 @@ class Runner:
                 raise
             except _BAD_EVENT as error:
                 failed.add(one.stream)
-                self._park(connection, state, one, f"it can't be applied: {error}")
+                self._park(connection, state, one, f"it can't be applied: {reason_of(error)}")
                 state.positions[event.stream] = event.position - 1
         return applied
 
     def _park(self, connection: Db, state: _Batch, one: Delivery, problem: str) -> None:
         problem = problem.replace("\0", "")
-        log.error("a stream is parked", extra={**_where(one), "problem": problem})
+        with trace.within(one.traceparent):
+            log.error("a stream is parked", extra={**_where(one), "problem": problem})
         if one.stream is not None:
             state.parked.add(one.stream)
             connection.execute(self._tables.compose(sqls.PARK), (one.stream, problem))

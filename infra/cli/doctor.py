@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -38,7 +39,12 @@ class Finding:
     todo: str = ""
 
 
-Check = Callable[[Settings], Iterator[Finding]]
+class Check(Protocol):
+    """Looks at one thing."""
+
+    __name__: str
+
+    def __call__(self, settings: Settings, /) -> Iterator[Finding]: ...
 
 
 def doctor() -> int:
@@ -49,7 +55,13 @@ def doctor() -> int:
         for problem in refused.problems:
             print(f"wrong  {problem}")
         return FAILED
-    running = is_held(settings.home)
+    try:
+        running = is_held(settings.home)
+        known = resolve(settings) if running else settings
+    except (OSError, ValueError) as problem:
+        print(f"wrong  {settings.home} can't be read: {type(problem).__name__}: {problem}")
+        print("       Correct its permissions, or set THALWEG_HOME to another folder.")
+        return FAILED
     embedded = set(EmbeddedServers.needed(settings))
     checks: list[Check] = [python, surroundings, disk, port]
     if "kafka" not in embedded or running:
@@ -60,10 +72,9 @@ def doctor() -> int:
         checks.append(postgres)
     if settings.engines or running:
         checks.append(engines)
-    known = resolve(settings) if running else settings
     status = 0
     for check in checks:
-        for finding in check(known):
+        for finding in _findings(check, known):
             print(f"{'wrong' if finding.todo else 'well '}  {finding.what}")
             if finding.todo:
                 status = FAILED
@@ -71,6 +82,15 @@ def doctor() -> int:
     if not running:
         print("       Nothing runs here, so what `thalweg up` starts was not looked at.")
     return status
+
+
+def _findings(check: Check, settings: Settings) -> Iterator[Finding]:
+    """What a check finds; one that breaks is a finding too."""
+    try:
+        yield from check(settings)
+    except Exception as problem:
+        what = f"{check.__name__} could not be looked at: {type(problem).__name__}: {problem}"
+        yield Finding(what, f"Check the settings of {check.__name__}, and that it runs.")
 
 
 def python(settings: Settings) -> Iterator[Finding]:
@@ -138,9 +158,24 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"Kafka at {address} has {len(brokers)} broker(s)")
         if not settings.single_machine:
             yield from durability(client, list(brokers))
+        yield topics(settings)
     except KafkaException as problem:
         todo = "Start it, or correct THALWEG_KAFKA."
         yield Finding(f"Kafka at {address}: {problem.args[0].str()}", todo)
+
+
+def topics(settings: Settings) -> Finding:
+    """What a start would say about the topics."""
+    from infra.kafka.topics import TopicsMissing, check_topics
+    from infra.wiring import TOPICS
+
+    try:
+        asyncio.run(check_topics(settings.kafka_servers, TOPICS, settings))
+    except TopicsMissing as missing:
+        return Finding(str(missing), "Or start with `thalweg up`, which makes them too.")
+    except Exception as problem:
+        return Finding(f"the topics: {type(problem).__name__}", f"{problem}.")
+    return Finding("the topics are as they should be")
 
 
 def durability(client: AdminClient, brokers: list[int]) -> Iterator[Finding]:
@@ -187,7 +222,7 @@ def postgres(settings: Settings) -> Iterator[Finding]:
             with psycopg.connect(url, connect_timeout=ASK_SECONDS_MAX) as connection:
                 version = connection.info.server_version // 10_000
             yield Finding(f"the database of {context} answers (PostgreSQL {version})")
-        except psycopg.OperationalError as problem:
+        except (psycopg.Error, LookupError) as problem:
             todo = f"Start it, or correct THALWEG_{context.upper()}_DATABASE_URL."
             yield Finding(f"the database of {context}: {problem}", todo)
 

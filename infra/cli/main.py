@@ -47,10 +47,21 @@ def run(
         list[str], typer.Argument(help="gateway, relay, answers, recorder, projections, engine")
     ],
 ) -> None:
-    """Run the named roles in this process, against the servers of the settings."""
+    """Run the named roles in this process, against the servers of the settings.
+
+    With servers of your own, run `thalweg prepare` once before: it makes schemas, topics and a key.
+    """
     from infra.cli.run import run as work
 
     raise typer.Exit(work(role))
+
+
+@app.command()
+def prepare() -> None:
+    """Make schemas, topics and the first API key, where they are missing; `up` does so itself."""
+    from infra.cli.run import prepare_and_tell as work
+
+    raise typer.Exit(work())
 
 
 @app.command()
@@ -68,7 +79,11 @@ def chat(
 def ps(
     as_json: Annotated[bool, typer.Option("--json", help="an array for programs")] = False,
 ) -> None:
-    """List the servers and roles that run here."""
+    """List the servers and roles that run here.
+
+    With --json: an array of {role, pid, ports, state}. `ports` is an object of name and port,
+    `pid` is null while a role is being started again.
+    """
     from infra.cli.ps import ps as work
 
     raise typer.Exit(work(load_settings(), as_json=as_json))
@@ -94,21 +109,24 @@ def keys_create(
 
 
 @keys.command("list")
-def keys_list() -> None:
-    """List the keys there are, without their secrets."""
+def keys_list(
+    tenant: Annotated[str, typer.Option(help="whose keys")] = "default",
+) -> None:
+    """List the keys of a tenant, without their secrets."""
     from infra.cli.keys import list_all as work
 
-    raise typer.Exit(work(load_settings()))
+    raise typer.Exit(work(load_settings(), tenant=tenant))
 
 
 @keys.command("revoke")
 def keys_revoke(
     key: Annotated[str, typer.Argument(help="the key's id, as `list` shows it")],
+    tenant: Annotated[str, typer.Option(help="whose it is")] = "default",
 ) -> None:
     """Take a key's rights away, for good."""
     from infra.cli.keys import revoke as work
 
-    raise typer.Exit(work(load_settings(), key))
+    raise typer.Exit(work(load_settings(), key, tenant=tenant))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from infra.settings import Settings, SettingsRefused
 
 ROLES = ("gateway", "relay", "answers", "recorder", "projections", "engine")
 PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
+NEED_TOPICS = frozenset(ROLES) - {"engine"}
 # What a role is made of (wiring.py imports it when the role begins): imported ahead, while the
 # servers come up, it is there when they are.
 AHEAD = {
@@ -68,27 +69,59 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         settings = resolve(settings)
     if PREPARE in roles:
         try:
-            prepare(settings)
+            for line in prepare(settings):
+                log.info("%s", line)
         except Exception as problem:
             log.exception("nothing could be prepared")
             print(_sentence(problem), file=sys.stderr)  # the last words: what a person is shown
             return FAILED
         return 0
+    if not supervised and NEED_TOPICS & set(roles):
+        try:
+            finish(wiring.check_topics(settings))
+        except Exception as problem:
+            print(_sentence(problem), file=sys.stderr)
+            return FAILED
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_told([wiring.run_role(role, settings) for role in roles]))
 
 
-def prepare(settings: Settings) -> None:
-    """Makes what roles rely on: schemas, topics, and the first API key in `home/api-key`."""
+def prepare(settings: Settings) -> list[str]:
+    """Makes what roles rely on: schemas, topics, and the first API key in `home/api-key`.
+
+    Idempotent. Returns a sentence for each, without the key.
+    """
     from infra import wiring
     from infra.servers.ports import write_private
 
-    finish(wiring.prepare(settings))
+    made = finish(wiring.prepare(settings))
+    done = ["The schemas of the event stores are there."]
+    done.append(f"Made the topics {', '.join(made)}." if made else "The topics are there.")
     path = settings.home / "api-key"
-    if not path.exists():
-        write_private(path, f"{finish(wiring.first_key(settings))}\n")
+    if path.exists():
+        return [*done, f"There is an API key in {path}."]
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(path, f"{finish(wiring.first_key(settings))}\n")
+    return [*done, f"Made an API key; it is in {path}, which only you may read."]
+
+
+def prepare_and_tell() -> int:
+    """`thalweg prepare`: the exit status, after a line for what was done or went wrong."""
+    from infra.servers import resolve
+
+    try:
+        settings = Settings.load()
+        done = prepare(resolve(settings))
+    except SettingsRefused as refused:
+        print(refused, file=sys.stderr)
+        return REFUSED
+    except Exception as problem:
+        print(_sentence(problem), file=sys.stderr)
+        return FAILED
+    print("\n".join(done))
+    return 0
 
 
 def _sentence(problem: BaseException) -> str:

@@ -37,14 +37,14 @@ def complaint(name: str, status: int, body: Any, *, busy: tuple[int, ...] = (429
         )
     if status in (401, 403, 404, 405):
         about += f" (HTTP {status}); is this the right protocol and address, without a key?"
-    return EngineFailed(about)
+    return EngineFailed(about, kind=f"HTTP {status}")
 
 
 def streamed_complaint(name: str, body: Any, *, said: bool) -> Complaint:
     """The error that an event of a stream stands for. After a token it is always EngineFailed."""
     message, _, code = _said(body)
     if said:
-        return EngineFailed(f"{name}: {message or 'an error without words'}")
+        return EngineFailed(f"{name}: {message or 'an error without words'}", kind="complaint")
     trusted = code if code in (400, 429, 503) else 500  # TGI's 422 may mean anything
     return complaint(name, trusted, body, busy=(429, 503))
 

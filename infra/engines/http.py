@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from events import trace
 from infra.engines.sse import EventReader, EventTooLong
 from processors.answers.engine import EngineFailed
 
@@ -141,7 +142,7 @@ class HttpEngine:
                 return Reply(response.status, await read_at_most(response, BODY_BYTES_MAX))
         except TimeoutError as error:
             raise EngineFailed(
-                f"{self.name}: {path} was not answered within {seconds_max:g} s"
+                f"{self.name}: {path} was not answered within {seconds_max:g} s", kind="silent"
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise broken(self.name, error) from error
@@ -187,7 +188,9 @@ class HttpEngine:
     ) -> "aiohttp.client._RequestContextManager":
         if self._session is None or self._session.closed:
             self._session = self._new_session()
-        headers = {"Content-Type": "application/json"} if body is not None else None
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if (current := trace.current.get()) is not None:
+            headers["traceparent"] = trace.child_of(current)
         return self._session.request(
             method,
             self._url.joinpath(path.lstrip("/")),
@@ -221,9 +224,9 @@ class _Call:
     reused = False
 
 
-async def _note_reuse(_session: object, trace: Any, _params: object) -> None:
-    if isinstance(trace.trace_request_ctx, _Call):
-        trace.trace_request_ctx.reused = True
+async def _note_reuse(_session: object, call: Any, _params: object) -> None:
+    if isinstance(call.trace_request_ctx, _Call):
+        call.trace_request_ctx.reused = True
 
 
 async def read_at_most(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
@@ -240,8 +243,11 @@ async def read_at_most(response: aiohttp.ClientResponse, bytes_max: int) -> byte
 
 
 def silent(name: str) -> EngineFailed:
-    return EngineFailed(f"{name}: no token came in time; it may be stuck or overloaded")
+    return EngineFailed(
+        f"{name}: no token came in time; it may be stuck or overloaded", kind="silent"
+    )
 
 
 def broken(name: str, error: Exception) -> EngineFailed:
-    return EngineFailed(f"{name}: {type(error).__name__}: {error}"[:500])
+    kind = type(error).__name__
+    return EngineFailed(f"{name}: {kind}: {error}"[:500], kind=kind)

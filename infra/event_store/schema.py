@@ -3,9 +3,9 @@
 from psycopg import Connection, OperationalError
 from psycopg.sql import SQL, Identifier
 
-from commands.errors import StoreUnavailable
 from infra.event_store.datastore import CONNECT_SECONDS_MAX
 from infra.event_store.recorder import EventRecorder
+from infra.event_store.unreachable import unreachable
 
 SCHEMA_LOCK = 0x7468616C  # "thal": one number for all who make schemas in this database
 
@@ -41,4 +41,4 @@ def create_schema(database_url: str, recorder: EventRecorder) -> None:
             connection.execute(CREATE_RELAY.format(schema=schema))
             connection.execute(INSERT_RELAY.format(schema=schema), (context,))
     except OperationalError as error:
-        raise StoreUnavailable(str(error)) from error
+        raise unreachable(error) from error

@@ -21,6 +21,7 @@ from infra.event_store.datastore import Datastore
 from infra.event_store.mapper import EventMapper
 from infra.event_store.recorder import EventRecorder
 from infra.event_store.schema import create_schema
+from infra.event_store.unreachable import unreachable
 from infra.event_store.writer import (
     COMMANDS_PER_TRANSACTION_MAX,
     COMMANDS_QUEUED_MAX,
@@ -111,7 +112,7 @@ def _persistently(query: Callable[[], T], deadline: float) -> T:
             return query()
         except LOST as error:
             if monotonic() + RETRY_PAUSE_SECONDS > deadline:
-                raise StoreUnavailable(str(error)) from error
+                raise unreachable(error) from error
         sleep(RETRY_PAUSE_SECONDS)
 
 
@@ -188,7 +189,7 @@ def open_recorder(make: type[R], schema: str, database_url: str, connections_max
         create_schema(database_url, recorder)
     except LOST as error:
         datastore.close()
-        raise StoreUnavailable(str(error)) from error
+        raise unreachable(error) from error
     except BaseException:
         datastore.close()
         raise

@@ -125,7 +125,7 @@ class Writer:
             async with asyncio.timeout(self.store_seconds_max + 1):
                 return await waiting.answer
         except TimeoutError:
-            raise StoreUnavailable("no answer in time") from None
+            raise StoreUnavailable("no answer in time", maybe_stored=True) from None
 
     def close(self) -> None:
         """Stores what is queued, within a bound, and ends the thread."""
@@ -267,7 +267,7 @@ def _outcome_of_stored(waiting: Waiting, stored: StoredCommand) -> Receipt | Bas
 def _expired(waiting: Waiting) -> bool:
     if monotonic() < waiting.deadline:
         return False
-    waiting.outcome = StoreUnavailable("Postgres can't be reached")
+    waiting.outcome = StoreUnavailable("Postgres can't be reached", waiting.unsure)
     return True
 
 

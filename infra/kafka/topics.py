@@ -22,12 +22,14 @@ from events.topics import Topics
 log = logging.getLogger("thalweg.kafka")
 
 KAFKA_SECONDS_MAX = 30.0  # a cluster that elects a controller needs some seconds
+CHECK_SECONDS_MAX = 5.0  # a role that starts while Kafka is away does not wait for it
 POLL_SECONDS = 0.05
 WORK_RETENTION_SECONDS_MIN = 7 * 86_400.0  # workers may be away for a week before requests are lost
 MESSAGE_OVERHEAD_BYTES_MAX = 48_576  # headers, key and batch around the largest event
 REPLICAS = 3
 IN_SYNC_REPLICAS_MIN = 2
 FOR_EVER = "-1"
+SINGLE_MACHINE = "THALWEG_SINGLE_MACHINE=true"
 
 
 class TopicSettings(Protocol):
@@ -65,8 +67,34 @@ class UnsafeTopic(Exception):
         )
 
 
+class TooFewReplicas(Exception):
+    """A topic exists with fewer copies than can be lost without losing what was shown."""
+
+    def __init__(self, topic: str, found: int) -> None:
+        super().__init__(
+            f"the topic {topic} has {found} replicas and needs {REPLICAS}; add them with "
+            f"kafka-reassign-partitions.sh, or set {SINGLE_MACHINE} if a single machine is meant"
+        )
+
+
 class TopicsNotMade(Exception):
     """Kafka did not make the topics."""
+
+
+class TopicsMissing(Exception):
+    """Nobody has made the topics yet."""
+
+    def __init__(self, missing: list[str]) -> None:
+        super().__init__(f"Kafka has no {', '.join(missing)}; make them with `thalweg prepare`")
+
+
+class KafkaSilent(TopicsNotMade):
+    """Kafka does not answer."""
+
+    def __init__(self, bootstrap: str, error: KafkaException) -> None:
+        super().__init__(
+            f"Kafka at {bootstrap} does not answer: {error.args[0].str()}; check THALWEG_KAFKA"
+        )
 
 
 def topic_configurations(topics: Topics, settings: TopicSettings) -> dict[str, dict[str, str]]:
@@ -87,16 +115,37 @@ def topic_configurations(topics: Topics, settings: TopicSettings) -> dict[str, d
     return {**made, topics.tokens: tokens}
 
 
-async def make_topics(bootstrap: str, topics: Topics, settings: TopicSettings) -> None:
-    """Makes the topics that are missing and checks the others.
+async def make_topics(bootstrap: str, topics: Topics, settings: TopicSettings) -> list[str]:
+    """Makes the topics that are missing, checks the others, and returns the names of those made.
 
-    Raises WrongPartitions and UnsafeTopic for a topic that must not be used as it is, TopicsNotMade
-    if Kafka does not answer.
+    Raises WrongPartitions, TooFewReplicas and UnsafeTopic for a topic that must not be used as it
+    is, TopicsNotMade if it can't be made, KafkaSilent if Kafka does not answer.
     """
-    await asyncio.to_thread(_make, bootstrap, topic_configurations(topics, settings), settings)
+    wanted = topic_configurations(topics, settings)
+    return await asyncio.to_thread(_make, bootstrap, wanted, settings)
 
 
-def _make(bootstrap: str, wanted: Mapping[str, dict[str, str]], settings: TopicSettings) -> None:
+async def check_topics(bootstrap: str, topics: Topics, settings: TopicSettings) -> None:
+    """What `make_topics` checks, without making any. Raises TopicsMissing too."""
+    wanted = topic_configurations(topics, settings)
+    await asyncio.to_thread(_check, bootstrap, wanted, settings)
+
+
+def _check(bootstrap: str, wanted: Mapping[str, dict[str, str]], settings: TopicSettings) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3}, logger=log)
+    try:
+        existing = admin.list_topics(timeout=CHECK_SECONDS_MAX).topics
+        missing = [name for name in wanted if name not in existing]
+        if missing:
+            raise TopicsMissing(missing)
+        _check_all(admin, wanted, settings)
+    except KafkaException as error:
+        raise KafkaSilent(bootstrap, error) from error
+
+
+def _make(
+    bootstrap: str, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
+) -> list[str]:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3}, logger=log)
     try:
         existing = admin.list_topics(timeout=KAFKA_SECONDS_MAX).topics
@@ -116,19 +165,29 @@ def _make(bootstrap: str, wanted: Mapping[str, dict[str, str]], settings: TopicS
                 done.result(KAFKA_SECONDS_MAX)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise TopicsNotMade(
-                        f"{name} could not be made: {error.args[0].str()}"
-                    ) from error
-        for name in wanted:
-            _check_partitions(admin, name, settings.partitions)
-        _check_configurations(admin, wanted, settings)
+                    raise _not_made(name, error) from error
+        _check_all(admin, wanted, settings)
+        return list(made)
     except KafkaException as error:
-        raise TopicsNotMade(
-            f"Kafka at {bootstrap} does not answer: {error.args[0].str()}; check THALWEG_KAFKA"
-        ) from error
+        raise KafkaSilent(bootstrap, error) from error
 
 
-def _check_partitions(admin: AdminClient, name: str, expected: int) -> None:
+def _not_made(name: str, error: KafkaException) -> TopicsNotMade:
+    todo = ""
+    if error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR:
+        todo = f"; run {REPLICAS} brokers, or set {SINGLE_MACHINE} if a single machine is meant"
+    return TopicsNotMade(f"{name} could not be made: {error.args[0].str()}{todo}")
+
+
+def _check_all(
+    admin: AdminClient, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
+) -> None:
+    for name in wanted:
+        _check_partitions(admin, name, settings)
+    _check_configurations(admin, wanted, settings)
+
+
+def _check_partitions(admin: AdminClient, name: str, settings: TopicSettings) -> None:
     until = time.monotonic() + KAFKA_SECONDS_MAX
     while True:  # brokers hear of a new topic a little later than the controller makes it
         found = admin.list_topics(name, timeout=KAFKA_SECONDS_MAX).topics[name]
@@ -137,8 +196,11 @@ def _check_partitions(admin: AdminClient, name: str, expected: int) -> None:
         if time.monotonic() > until:
             raise TopicsNotMade(f"{name} is not there yet: {found.error.str()}; start again")
         time.sleep(POLL_SECONDS)
-    if len(found.partitions) != expected:
-        raise WrongPartitions(name, len(found.partitions), expected)
+    if len(found.partitions) != settings.partitions:
+        raise WrongPartitions(name, len(found.partitions), settings.partitions)
+    replicas = min(len(partition.replicas) for partition in found.partitions.values())
+    if not settings.single_machine and replicas < REPLICAS:
+        raise TooFewReplicas(name, replicas)
 
 
 def _check_configurations(
@@ -153,6 +215,8 @@ def _check_configurations(
             expected = wanted[name].get(option)
             if expected is not None and found[option] != expected:
                 raise UnsafeTopic(name, option, found[option], expected)
+        if not settings.single_machine:
+            _check_durability(name, found)
         least = wanted[name]["retention.ms"]
         if "message.timestamp.type" in wanted[name]:
             least = _milliseconds(settings.tokens_retention_seconds_min)
@@ -163,6 +227,14 @@ def _check_configurations(
         if int(found["max.message.bytes"]) < settings.event_bytes_max:
             option, size = "max.message.bytes", wanted[name]["max.message.bytes"]
             raise UnsafeTopic(name, option, found[option], size)
+
+
+def _check_durability(name: str, found: Mapping[str, str | None]) -> None:
+    in_sync = found["min.insync.replicas"] or "1"
+    if int(in_sync) < IN_SYNC_REPLICAS_MIN:
+        raise UnsafeTopic(name, "min.insync.replicas", in_sync, str(IN_SYNC_REPLICAS_MIN))
+    if found["unclean.leader.election.enable"] != "false":
+        raise UnsafeTopic(name, "unclean.leader.election.enable", "true", "false")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -152,7 +152,7 @@ class Call:
             except EngineFailed as error:
                 seat.failed()
                 log.warning(
-                    "an engine failed", extra={"engine": seat.engine.name, "error": str(error)}
+                    "an engine failed", extra={"engine": seat.engine.name, "kind": error.kind}
                 )
                 if said:
                     raise

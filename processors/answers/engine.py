@@ -60,7 +60,15 @@ class Overloaded(Exception):
 
 
 class EngineFailed(Exception):
-    """The engine broke, hung, or ended its stream without a finish reason. Another may go on."""
+    """The engine broke, hung, or ended its stream without a finish reason. Another may go on.
+
+    The message may hold the engine's own words, which may repeat the request: it is not for logs.
+    `kind` is.
+    """
+
+    def __init__(self, message: str, *, kind: str = "failed") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class EngineRefused(Exception):

@@ -197,6 +197,7 @@ class Holding:
                 case Acknowledge():
                     self._acknowledged = True
                 case Forget():
+                    self._tell_end()
                     self.abandon()
                     self._on_gone(self, self._acknowledged)
 
@@ -289,10 +290,11 @@ class Holding:
         gatherer = self._gatherer = TextGatherer(self._task.sampling.stop)
         call = self._around.dispatcher.call(self._task.model, prompt)
         prefer = self._engine if speak.further else None
+        said = False
         try:
             async with aclosing(call.tokens(prefer=prefer, avoid=self._broken_engine)) as tokens:
                 async for item in tokens:
-                    self._engine = call.engine
+                    self._engine, said = call.engine, True
                     if isinstance(item, Finished):
                         self._finished(speak, gatherer, item)
                         return True
@@ -307,10 +309,10 @@ class Holding:
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
             engine = call.engine.name if call.engine is not None else None
-            log.warning("a call failed", extra=self._extra(engine=engine, error=str(error)))
-            said, self._broken_engine = call.engine is self._engine, call.engine
+            log.warning("a call failed", extra=self._extra(engine=engine, kind=error.kind))
+            self._broken_engine = call.engine
             self._send_gathered(everything=True)
-            if not self._chunks_put and said and self._engine is not None:
+            if said and not self._chunks_put:
                 return False
             self._failed(speak, Failure.FAILED)
             return True
@@ -362,6 +364,18 @@ class Holding:
     def _chunk_is_due(self) -> None:
         self._chunk_timer = None
         self._send_gathered()
+
+    def _tell_end(self) -> None:
+        said = self._state.fold
+        with trace.within(self._trace):
+            log.info(
+                "a request is no longer held",
+                extra=self._extra(
+                    acknowledged=self._acknowledged,
+                    end=said.end.kind.value if said.end is not None else None,
+                    chunks=said.next_index,
+                ),
+            )
 
     def _extra(self, **fields: object) -> dict[str, object]:
         return {"answer": str(self.request.answer), **fields}

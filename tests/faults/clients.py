@@ -38,11 +38,12 @@ class Turn:
 
 
 class Client:
-    """Talks to the native API."""
+    """Talks to the native API. `model` chooses who answers; None leaves it to the gateway."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, model: str | None = None) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._model = {} if model is None else {"model": model}
         self.turns: list[Turn] = []
         self.begun = asyncio.Event()
         """Set when the first chunk of a turn has been seen."""
@@ -60,7 +61,7 @@ class Client:
                 parent = await self._turn(session, turn, parent)
 
     async def _turn(self, session: aiohttp.ClientSession, turn: Turn, parent: str | None) -> str:
-        body = {"content": turn.message, "parent": parent}
+        body = {"content": turn.message, "parent": parent, **self._model}
         path = f"/api/conversations/{turn.conversation}/messages"
         async with asyncio.timeout(TURN_SECONDS_MAX):
             posted = await self._insist(session, path, body, turn.key, turn)

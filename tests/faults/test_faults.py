@@ -1,126 +1,129 @@
 """Kill or pause one process in the middle of answers: eight clients must lose nothing but time."""
 
 import asyncio
-import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from events.topics import Topics
 from infra.event_store import open_conversation_store
 from infra.servers import resolve
 from infra.settings import Settings
 from tests.faults.clients import Client
-from tests.faults.judge import judge
-from tests.fixtures.processes import Process, free_port
+from tests.faults.engines import ALONE, OPENAI, TGI, Engines
+from tests.faults.judge import judge, judge_log, take_census, wanted_census
 from tests.fixtures.thalweg import RunningThalweg
 
 CLIENTS = 8
 PAUSE_SECONDS = 5
 """Longer than the session timeout and the relay's lease: the paused one is replaced meanwhile."""
-MESSAGES = ["tokens=80 delay_ms=20", "tokens=40 delay_ms=20"]
+ENGINE_AWAY_SECONDS = 3
+BEGUN_SECONDS_MAX = 30
+PARTITIONS = 16
+
+Fault = Callable[[], Awaitable[None]]
 
 
-class Engines:
-    """Two engines that say numbered tokens."""
+async def run(thalweg: RunningThalweg, model: str, fault: Fault) -> None:
+    """Eight clients converse, the fault comes when all of them read; then everything is judged.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.ports = [free_port(), free_port()]
-        self.processes = [self._start(port) for port in self.ports]
-
-    def _start(self, port: int) -> Process:
-        log = self._folder / f"engine-{port}.log"
-        return Process(log, "-m", "tests.fixtures.numbered_engine", "--port", str(port))
-
-    def kill(self) -> None:
-        self.processes[0].signal(signal.SIGKILL)
-        self.processes[0].wait(seconds_max=10)
-
-    def revive(self) -> None:
-        self.processes[0] = self._start(self.ports[0])
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.stop()
-
-    @property
-    def setting(self) -> str:
-        return ",".join(f"tgi+http://127.0.0.1:{port}" for port in self.ports)
-
-
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    engines = Engines(tmp_path_factory.mktemp("engines"))
-    yield engines
-    engines.stop()
-
-
-@pytest.fixture(scope="module")
-def thalweg(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iterator[RunningThalweg]:
-    with RunningThalweg(tmp_path_factory.mktemp("faults"), engines=engines.setting) as running:
-        yield running
-
-
-async def run(thalweg: RunningThalweg, fault: Callable[[RunningThalweg], Awaitable[None]]) -> None:
-    """Eight clients converse, the fault comes when all of them read; then everything is judged."""
-    clients = [Client(thalweg.url, thalweg.api_key) for _ in range(CLIENTS)]
-    conversations = [asyncio.create_task(client.converse(MESSAGES)) for client in clients]
+    Their first answers have different lengths, so that some post while others read.
+    """
+    settings = resolve(Settings(home=thalweg.home))
+    database = settings.database_url("conversations")
+    before = await asyncio.to_thread(take_census, database)
+    clients = [Client(thalweg.url, thalweg.api_key, model) for _ in range(CLIENTS)]
+    conversations = [
+        asyncio.create_task(
+            client.converse([f"tokens={40 + 8 * number} delay_ms=20", "tokens=40 delay_ms=20"])
+        )
+        for number, client in enumerate(clients)
+    ]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(BEGUN_SECONDS_MAX):
             await asyncio.gather(*(client.begun.wait() for client in clients))
-        await fault(thalweg)
+        await fault()
         await asyncio.gather(*conversations)
     finally:
         for conversation in conversations:
             conversation.cancel()
         await asyncio.gather(*conversations, return_exceptions=True)
-    settings = resolve(Settings(home=thalweg.home))
-    store = await open_conversation_store(settings.database_url("conversations"))
+    turns = [turn for client in clients for turn in client.turns]
+    assert len(turns) == 2 * CLIENTS
+    store = await open_conversation_store(database)
     try:
-        turns = [turn for client in clients for turn in client.turns]
-        assert len(turns) == CLIENTS * len(MESSAGES)
-        assert await judge(store, turns) == []
+        streams = {turn.conversation for turn in turns}
+        topic = Topics().domain("conversations")
+        log = await judge_log(settings.kafka_servers, topic, PARTITIONS, store, streams)
+        assert await judge(store, turns) + log == []
     finally:
         await store.close()
+    assert await asyncio.to_thread(take_census, database) - before == wanted_census(turns)
 
 
-class Fault:
-    """What is done in the middle of the answers."""
+def killed(thalweg: RunningThalweg, role: str) -> Fault:
+    async def fault() -> None:
+        thalweg.signal(role, signal.SIGKILL)
 
-    def __init__(self, role: str, *signals: signal.Signals) -> None:
-        self._role, self._signals = role, signals
+    return fault
 
-    async def __call__(self, thalweg: RunningThalweg) -> None:
-        pid = thalweg.signal(self._role, self._signals[0])
-        for number in self._signals[1:]:
+
+def paused(thalweg: RunningThalweg, role: str) -> Fault:
+    async def fault() -> None:
+        thaw = thalweg.freeze(role)
+        try:
             await asyncio.sleep(PAUSE_SECONDS)
-            os.kill(pid, number)
+        finally:
+            thaw()
+
+    return fault
 
 
-ROLES = ("gateway", "relay", "answers", "recorder")
+ROLES = ("gateway", "relay", "answers", "recorder", "projections")
+SERVERS = ("redis", "postgres", "kafka")
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLES + SERVERS)
 async def test_kill_9_in_mid_answer_loses_nothing(thalweg: RunningThalweg, role: str) -> None:
-    await run(thalweg, Fault(role, signal.SIGKILL))
+    await run(thalweg, TGI, killed(thalweg, role))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLES + SERVERS)
 async def test_a_pause_longer_than_the_session_timeout_loses_nothing(
     thalweg: RunningThalweg, role: str
 ) -> None:
-    await run(thalweg, Fault(role, signal.SIGSTOP, signal.SIGCONT))
+    await run(thalweg, TGI, paused(thalweg, role))
 
 
-async def test_kill_9_of_an_engine_continues_on_the_other(
-    thalweg: RunningThalweg, engines: Engines
+async def test_kill_9_of_a_worker_that_uses_openais_protocol_loses_nothing(
+    thalweg: RunningThalweg,
 ) -> None:
-    async def kill(_: RunningThalweg) -> None:
-        engines.kill()
+    await run(thalweg, OPENAI, killed(thalweg, "answers"))
+
+
+@pytest.mark.parametrize("model", [TGI, OPENAI])
+async def test_kill_9_of_an_engine_continues_on_the_other(
+    thalweg: RunningThalweg, engines: Engines, model: str
+) -> None:
+    async def kill() -> None:
+        engines.kill(model)
 
     try:
-        await run(thalweg, kill)
+        await run(thalweg, model, kill)
     finally:
-        engines.revive()
+        engines.revive(model)
+
+
+async def test_kill_9_of_the_only_engine_continues_once_it_is_back(
+    thalweg: RunningThalweg, engines: Engines
+) -> None:
+    async def kill_and_revive() -> None:
+        engines.kill(ALONE)
+        await asyncio.sleep(ENGINE_AWAY_SECONDS)
+        engines.revive(ALONE)
+
+    try:
+        await run(thalweg, ALONE, kill_and_revive)
+    finally:
+        engines.revive(ALONE)

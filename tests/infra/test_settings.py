@@ -67,6 +67,106 @@ def test_a_value_that_may_hold_a_password_is_not_shown(monkeypatch: Env) -> None
     assert "geheim" not in problem
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:geheim wort@b/c",
+        "postgresql://a:geheim%zz@b/c",
+        "postgresql://a:geheim/wort@b/c",
+        "postgresql://a:12/geheim@b/c",
+        "postgresql://a:ge@geheim@b/c",
+        "postgresql://a:geheim@b:x/c",
+        "postgresql://a:geheim@b:99999/c",
+        "postgresql://a:geheim@b/c?geheim=1",
+    ],
+)
+def test_a_database_url_that_libpq_would_quote_is_refused_unseen(
+    monkeypatch: Env, url: str
+) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_CONVERSATIONS_DATABASE_URL=url)
+    assert problem.startswith("THALWEG_CONVERSATIONS_DATABASE_URL has a value that is not shown")
+    assert "geheim" not in problem
+    assert "zz" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:pa%20ss@b:5432/c",
+        "postgres://a@[::1]:5432/c?sslmode=require",
+        "postgresql://b1:1,b2:2/c",
+        "postgresql:///c?host=/run/postgresql&user=a",
+    ],
+)
+def test_a_database_url_that_libpq_reads_is_taken(monkeypatch: Env, url: str) -> None:
+    monkeypatch.setenv("THALWEG_PROJECTIONS_DATABASE_URL", url)
+    settings = Settings.load()
+    assert settings.database_url("projections") == url
+    assert url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "openai+http://user:geheim@a:1/v1",
+        "tgi+http://geheim@a:1",
+        "openai+https://a/v1?key=geheim",
+        "tgi+http://a:1, openai+user:geheim@b",
+    ],
+)
+def test_an_engine_with_a_password_is_refused_unseen(monkeypatch: Env, engine: str) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_ENGINES=engine)
+    assert problem.startswith("THALWEG_ENGINES ")
+    assert "without a user, a password" in problem
+    assert "geheim" not in problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THALWEG_ENGINES", "tgi+http://h:abc"),
+        ("THALWEG_ENGINES", "tgi+http://h:99999"),
+        ("THALWEG_ENGINES", "tgi+http://h:0"),
+        ("THALWEG_ENGINES", "tgi+http://[h"),
+        ("THALWEG_ENGINES", "tgi+http://h h:1"),
+        ("THALWEG_KAFKA", "h:abc"),
+        ("THALWEG_KAFKA", "h:99999"),
+        ("THALWEG_KAFKA", "h:1,"),
+        ("THALWEG_KAFKA", "kafka://h:1"),
+        ("THALWEG_REDIS", "redis://h:abc"),
+        ("THALWEG_REDIS", "redis://h:99999"),
+        ("THALWEG_REDIS", "redis://"),
+        ("THALWEG_REDIS", "redis://h/x"),
+        ("THALWEG_HOST", "http://h"),
+        ("THALWEG_HOST", "a b"),
+        ("THALWEG_HOST", "1.2.3.400"),
+        ("THALWEG_ANSWER_SECONDS_MAX", "inf"),
+        ("THALWEG_DRAIN_SECONDS_MAX", "nan"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_at_start(
+    monkeypatch: Env, variable: str, value: str
+) -> None:
+    problems = refused(monkeypatch, **{variable: value})
+    assert [problem.split()[0] for problem in problems] == [variable]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THALWEG_HOST", "::"),
+        ("THALWEG_HOST", "my-host.local"),
+        ("THALWEG_KAFKA", "[::1]:9092, kafka_2:9092"),
+        ("THALWEG_REDIS", "rediss://:p%40ss@h:6380/1"),
+        ("THALWEG_REDIS", "unix:///run/redis.sock"),
+        ("THALWEG_ENGINES", "tgi+http://[::1]:80"),
+    ],
+)
+def test_less_usual_addresses_are_taken(monkeypatch: Env, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    Settings.load()
+
+
 def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: Env) -> None:
     assert refused(monkeypatch, THALWEG_ENGINE="tgi+http://a:1") == [
         "THALWEG_ENGINE is not a setting of Thalweg; did you mean THALWEG_ENGINES?"

@@ -104,12 +104,10 @@ def test_a_stream_can_be_read_again_from_any_index(http: Any) -> None:
         assert events_of(http.get(posted["location"], headers=cursor).text) == rest
 
 
-def test_another_tenants_answer_is_not_found(http: Any, thalweg: RunningThalweg) -> None:
-    posted = ask(http, QUESTION)
-    for path in (posted["location"], f"/api/answers/{uuid4()}/stream"):
-        wrong = {"Authorization": "Bearer tw_wrong"}
-        assert http.get(path, headers=wrong).status_code == 401
-    assert http.get(f"/api/answers/{uuid4()}/stream").status_code == 404
+def test_what_does_not_exist_is_not_found_and_needs_a_key(http: Any) -> None:
+    for path in (f"/api/answers/{uuid4()}/stream", "/api/answers/nonsense/stream"):
+        assert http.get(path).status_code == 404
+        assert http.get(path, headers={"Authorization": "Bearer tw_wrong"}).status_code == 401
 
 
 def test_an_answer_that_is_cancelled_ends_and_says_so(http: Any) -> None:

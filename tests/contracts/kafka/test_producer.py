@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra.kafka.consumer import LogReader
 from infra.kafka.producer import NotDelivered, Producer, ProducerFull
+from infra.servers import EmbeddedServers
 from infra.servers.kafka import KafkaServer
 from tests.contracts.kafka.reading import read
 
@@ -139,3 +140,19 @@ async def test_from_send_to_read_takes_milliseconds(
         took.append(time.perf_counter() - start)
         await sent
     assert statistics.median(took) < 0.02  # 1.9 ms when nothing else runs
+
+
+async def test_both_sides_go_on_after_the_broker_was_killed_and_started_again(
+    unstarted_servers: EmbeddedServers, topic: str, producer: Producer, reader: LogReader
+) -> None:
+    await producer.send(topic, key=b"k", value=b"0", partition=0)
+    await reader.assign({(topic, 0): 0})
+    await read(reader, 1)
+    await asyncio.to_thread(unstarted_servers.kafka.kill)
+    waiting = [producer.send(topic, key=b"k", value=b"%d" % n, partition=0) for n in range(1, 20)]
+    await asyncio.to_thread(unstarted_servers.start, "kafka")
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert producer.resets or not any(isinstance(each, NotDelivered) for each in outcomes)
+    landed = [each for each in outcomes if not isinstance(each, BaseException)]
+    records = [int(each.value or b"") for each in await read(reader, len(landed))]
+    assert records == list(range(1, len(records) + 1))

@@ -6,7 +6,16 @@ from confluent_kafka.cimpl import NewTopic
 
 from events.topics import Topics
 from infra.kafka.consumer import LogReader
-from infra.kafka.topics import TopicsNotMade, UnsafeTopic, WrongPartitions, make_topics
+from infra.kafka.topics import (
+    TooFewReplicas,
+    TopicsMissing,
+    TopicsNotMade,
+    UnsafeTopic,
+    WrongPartitions,
+    check_topics,
+    make_topics,
+    topic_configurations,
+)
 from infra.settings import Settings
 
 SETTINGS = Settings(partitions=4)
@@ -56,6 +65,59 @@ async def test_a_domain_topic_that_forgets_is_refused(
     admin.create_topics([topic])[name].result(20)
     with pytest.raises(UnsafeTopic, match=option):
         await make_topics(kafka, topics, SETTINGS)
+
+
+CLUSTER = Settings(partitions=4, single_machine=False)
+
+
+async def test_topics_without_copies_are_refused_unless_one_machine_is_meant(
+    kafka: str, topics: Topics
+) -> None:
+    await make_topics(kafka, topics, SETTINGS)
+    await check_topics(kafka, topics, SETTINGS)
+    for start in (make_topics, check_topics):
+        with pytest.raises(TooFewReplicas, match=r"has 1 replicas and needs 3.*SINGLE_MACHINE"):
+            await start(kafka, topics, CLUSTER)
+
+
+async def test_one_broker_can_not_make_topics_with_copies(kafka: str, topics: Topics) -> None:
+    with pytest.raises(TopicsNotMade, match=r"run 3 brokers, or set THALWEG_SINGLE_MACHINE=true"):
+        await make_topics(kafka, topics, CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")],
+)
+async def test_topics_that_may_lose_what_was_shown_are_refused(
+    kafka: str, topics: Topics, monkeypatch: pytest.MonkeyPatch, option: str, value: str
+) -> None:
+    monkeypatch.setattr("infra.kafka.topics.REPLICAS", 1)  # one broker stands for three
+    safe = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+    wanted = topic_configurations(topics, CLUSTER)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    made = admin.create_topics(
+        [
+            NewTopic(
+                name,
+                num_partitions=4,
+                replication_factor=1,
+                config={**configuration, **safe, option: value},
+            )
+            for name, configuration in wanted.items()
+        ]
+    )
+    for done in made.values():
+        done.result(20)
+    with pytest.raises(UnsafeTopic, match=rf"{option}={value}.*--add-config"):
+        await make_topics(kafka, topics, CLUSTER)
+
+
+async def test_topics_that_nobody_made_are_named_with_what_to_do(
+    kafka: str, topics: Topics
+) -> None:
+    with pytest.raises(TopicsMissing, match=r"thalweg prepare"):
+        await check_topics(kafka, topics, SETTINGS)
 
 
 async def test_a_kafka_that_is_not_there_is_named(

@@ -133,7 +133,9 @@ async def eventually(condition: Callable[[], bool], seconds_max: float = SECONDS
 
 
 @asynccontextmanager
-async def relay_process(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
+async def relay_process(
+    world: World, lease_seconds_max: float
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A relay as a process of its own, to be killed or paused."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -142,6 +144,7 @@ async def relay_process(world: World) -> AsyncIterator[asyncio.subprocess.Proces
         world.url,
         world.kafka,
         world.topics.prefix,
+        str(lease_seconds_max),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

@@ -1,6 +1,6 @@
-"""A relay to be killed: `python -m tests.contracts.relay.relay_process URL KAFKA PREFIX`.
+"""A relay to be killed: `python -m tests.contracts.relay.relay_process URL KAFKA PREFIX SECONDS`.
 
-Says "leads" on its output whenever it begins to.
+SECONDS is the length of its lease. Says "leads" or "waits" whenever that changes.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from infra.relay import Relay
 
 
 async def main() -> None:
-    url, kafka, prefix = sys.argv[1:]
+    url, kafka, prefix, lease = sys.argv[1:]
     producer = Producer(kafka)
-    relay = Relay("conversations", url, producer, Topics(prefix), lease_seconds_max=1.0)
+    relay = Relay("conversations", url, producer, Topics(prefix), lease_seconds_max=float(lease))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, relay.stop)
     running = asyncio.create_task(relay.run())
     led = False

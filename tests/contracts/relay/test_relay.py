@@ -75,7 +75,7 @@ async def test_a_relay_that_is_stopped_hands_over_at_once_and_repeats_nothing(
 async def test_a_killed_relay_is_replaced_and_nothing_is_missing(
     world: World, producer: Producer
 ) -> None:
-    async with relay_process(world) as leader:
+    async with relay_process(world, 60.0) as leader:
         assert leader.stdout is not None
         assert await leader.stdout.readline() == b"leads\n"
         successor = world.relay(producer, 60.0)
@@ -92,7 +92,7 @@ async def test_a_killed_relay_is_replaced_and_nothing_is_missing(
 async def test_a_paused_relay_is_replaced_and_does_no_harm_when_it_wakes(
     world: World, producer: Producer
 ) -> None:
-    async with relay_process(world) as leader:
+    async with relay_process(world, 1.0) as leader:
         assert leader.stdout is not None
         assert await leader.stdout.readline() == b"leads\n"
         successor = world.relay(producer, 1.0)

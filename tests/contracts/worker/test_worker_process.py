@@ -3,12 +3,17 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from itertools import pairwise
+
+import pytest
 
 from events.answers import Chunk
 from events.conversations import Band, EndKind
 from events.ids import AnswerId
+from infra.answers_worker import run_answers
+from infra.servers import EmbeddedServers
 from infra.servers.kafka import KafkaServer
 from tests.contracts.worker.asking import Installation, numbers
 from tests.contracts.worker.conftest import StartWorker
@@ -191,7 +196,33 @@ async def test_a_broker_that_is_gone_for_a_while_loses_nothing(
     answers = await answering(installation, 2)
     assert kafka_server.pid is not None
     os.kill(kafka_server.pid, signal.SIGSTOP)
-    await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=4)
+    await asyncio.sleep(4)  # how long the outage lasts
     os.kill(kafka_server.pid, signal.SIGCONT)
     await check_whole(installation, answers)
     await installation.acknowledged()
+
+
+async def test_a_broker_that_is_killed_and_started_again_loses_nothing(
+    installation: Installation, start_worker: StartWorker, unstarted_servers: EmbeddedServers
+) -> None:
+    start_worker()
+    answers = await answering(installation, 2)
+    await asyncio.to_thread(unstarted_servers.kafka.kill)
+    await asyncio.to_thread(unstarted_servers.start, "kafka")
+    await check_whole(installation, answers)
+    await installation.acknowledged()
+
+
+async def test_a_worker_in_a_loop_of_the_callers_ends_without_leaving_anything(
+    installation: Installation,
+) -> None:
+    running = asyncio.create_task(
+        run_answers(installation.settings, installation.topics, installation.store)
+    )
+    _, answer, _ = await installation.ask("tokens=3")
+    await installation.ended(answer)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    names = {thread.name for thread in threading.enumerate()}
+    assert len([name for name in names if name.startswith("kafka-")]) <= 2, "the test's own"

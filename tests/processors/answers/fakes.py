@@ -39,6 +39,9 @@ class FakeLog:
         self.manual = False
         self.fail_sends = False
         self.unavailable = 0
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        """Clear: reads wait."""
         self._unsent: deque[tuple[int, TokenRecord, asyncio.Future[object]]] = deque()
         self._following: dict[int, int] = {}
         self._changed = asyncio.Event()
@@ -92,8 +95,13 @@ class FakeLog:
         for each in partitions:
             self._following.pop(each, None)
 
+    @property
+    def followed(self) -> set[int]:
+        return set(self._following)
+
     async def read(self) -> Sequence[TokenRead]:
         while True:
+            await self.flowing.wait()
             self._changed.clear()
             found: list[TokenRead] = []
             for partition, at in list(self._following.items()):

@@ -12,7 +12,7 @@ from events.ids import fresh_id
 from processors.answers import recorder as module
 from processors.answers.recorder import Recorder
 from tests.contracts.live_streams.sides import MemoryLiveStreams
-from tests.processors.recorder.fakes import MemoryEnds, MemoryLog, MemoryTokenLog, Speaker
+from tests.processors.answers.recorder.fakes import MemoryEnds, MemoryLog, MemoryTokenLog, Speaker
 
 
 class World:

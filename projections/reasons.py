@@ -1,0 +1,17 @@
+"""Why an event could not be applied, in words that hold nothing of what the event says."""
+
+import psycopg
+
+DATA_EXCEPTIONS = "22"
+"""The class of SQLSTATE whose primary messages repeat the value that was refused."""
+
+
+def reason_of(error: Exception) -> str:
+    """Fit for logs and dead letters: DETAIL and CONTEXT of Postgres hold rows, and are left out."""
+    kind = type(error).__name__
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return kind
+    primary = error.diag.message_primary
+    if primary is None or error.sqlstate.startswith(DATA_EXCEPTIONS):
+        return f"{kind} ({error.sqlstate})"
+    return f"{kind} ({error.sqlstate}): {primary}"

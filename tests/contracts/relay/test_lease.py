@@ -1,0 +1,93 @@
+"""The row that says who leads: epochs rise, and only the last one's holder changes anything."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from time import monotonic
+
+import psycopg
+import pytest
+
+from events.ids import fresh_id
+from infra.event_store.store import prepare_schema
+from infra.relay.lease import Held, Lease
+from tests.fixtures.servers import DatabaseUrl
+
+pytestmark = pytest.mark.slow
+LONG = 60.0
+SHORT = 0.3
+Connect = Callable[[float], Awaitable[tuple[Lease, psycopg.AsyncConnection]]]
+
+
+@pytest.fixture
+async def connect(database_url: DatabaseUrl) -> AsyncIterator[Connect]:
+    """Makes a relay's view of the lease, on a connection of its own."""
+    url = database_url("accounts")
+    prepare_schema("accounts", url)
+    async with AsyncExitStack() as stack:
+
+        async def connect(seconds: float) -> tuple[Lease, psycopg.AsyncConnection]:
+            connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
+            await stack.enter_async_context(connection)
+            lease = Lease(connection, "accounts", "test", seconds)
+            await lease.prepare()
+            return lease, connection
+
+        yield connect
+
+
+async def take(lease: Lease) -> Held:
+    """Tries until the lease can be taken."""
+    until = monotonic() + 10
+    while (held := await lease.take()) is None:
+        assert monotonic() < until
+    return held
+
+
+async def test_one_holds_it_and_the_others_wait(connect: Connect) -> None:
+    first, _ = await connect(LONG)
+    second, _ = await connect(LONG)
+    held = await take(first)
+    assert (held.epoch, held.position, held.last_event) == (1, 0, None)
+    assert await second.take() is None
+    assert await first.take() is None  # not even the holder takes it twice
+
+
+async def test_a_lease_that_ran_out_goes_to_another_with_a_higher_epoch(connect: Connect) -> None:
+    paused, _ = await connect(SHORT)
+    successor, _ = await connect(LONG)
+    old = await take(paused)
+    new = await take(successor)
+    assert new.epoch == old.epoch + 1
+    assert not await paused.renew(old.epoch)
+    assert not await paused.advance(old.epoch, 7, fresh_id())
+    assert await paused.held(old.epoch) is None
+    await paused.release(old.epoch)  # must not take the successor's away
+    assert await successor.held(new.epoch) == new
+
+
+async def test_renewing_keeps_it(connect: Connect) -> None:
+    first, _ = await connect(SHORT)
+    second, _ = await connect(LONG)
+    held = await take(first)
+    until = monotonic() + 3 * SHORT
+    while monotonic() < until:
+        assert await first.renew(held.epoch)
+        assert await second.take() is None
+
+
+async def test_a_holder_whose_session_is_gone_is_not_waited_for(connect: Connect) -> None:
+    killed, connection = await connect(LONG)
+    successor, _ = await connect(LONG)
+    await take(killed)
+    await connection.close()
+    began = monotonic()
+    assert (await take(successor)).epoch == 2
+    assert monotonic() - began < 5
+
+
+async def test_a_released_lease_is_free_at_once(connect: Connect) -> None:
+    first, _ = await connect(LONG)
+    second, _ = await connect(LONG)
+    held = await take(first)
+    await first.release(held.epoch)
+    assert (await take(second)).epoch == 2

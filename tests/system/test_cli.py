@@ -1,0 +1,132 @@
+"""The verbs of `thalweg` against a whole installation, and what keys of other tenants may not."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.fixtures.processes import ROOT, free_port, wait_for
+from tests.fixtures.thalweg import RunningThalweg
+from tests.system.conftest import client
+
+REVOKED_SECONDS_MAX = 5
+"""As docs/api.md says."""
+
+
+@pytest.fixture
+def http(numbered: RunningThalweg) -> Iterator[Any]:
+    with client(numbered) as client_of_first_key:
+        yield client_of_first_key
+
+
+@pytest.fixture
+def new_key(numbered: RunningThalweg) -> Callable[[str, str], str]:
+    def create(name: str, tenant: str) -> str:
+        made = numbered.cli("keys", "create", "--name", name, "--tenant", tenant)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.strip()
+
+    return create
+
+
+def test_chat_shows_the_answer_while_it_is_said(numbered: RunningThalweg) -> None:
+    asked = "tokens=60 delay_ms=30"
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.cli.main", "chat", asked],
+        cwd=ROOT,
+        env=numbered.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.read1(64)  # type: ignore[attr-defined]
+        assert process.poll() is None
+        assert b" 0" in first
+        assert b" 50" not in first
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert first + rest == "".join(f" {k}" for k in range(60)).encode() + b"\n"
+
+
+def test_chat_says_why_there_is_no_answer(numbered: RunningThalweg) -> None:
+    done = numbered.cli("chat", "--model", "other", "hello")
+    assert done.returncode == 1
+    assert "other" in done.stderr
+
+
+def test_a_new_key_works_at_once_and_a_revoked_one_no_more(
+    numbered: RunningThalweg, new_key: Callable[[str, str], str]
+) -> None:
+    name = f"test {uuid4()}"
+    key = new_key(name, "default")
+    with client(numbered, key) as http:
+        assert http.get("/v1/models").status_code == 200
+        listed = [line for line in numbered.cli("keys", "list").stdout.splitlines() if name in line]
+        assert len(listed) == 1
+        assert " valid " in listed[0]
+        assert key not in listed[0]
+        revoked = numbered.cli("keys", "revoke", listed[0].split()[0])
+        assert revoked.returncode == 0, revoked.stderr
+        wait_for(
+            lambda: http.get("/v1/models").status_code == 401,
+            "the revoked key to be refused",
+            seconds_max=REVOKED_SECONDS_MAX,
+        )
+    listed = [line for line in numbered.cli("keys", "list").stdout.splitlines() if name in line]
+    assert " revoked " in listed[0]
+
+
+def test_an_unknown_key_cannot_be_revoked(numbered: RunningThalweg) -> None:
+    for wrong in (str(uuid4()), "nonsense"):
+        done = numbered.cli("keys", "revoke", wrong)
+        assert done.returncode == 1
+        assert done.stderr.strip()
+        assert "Traceback" not in done.stderr
+
+
+def test_what_belongs_to_another_tenant_is_not_found(
+    numbered: RunningThalweg, http: Any, new_key: Callable[[str, str], str]
+) -> None:
+    conversation = http.post("/api/conversations", json={}).json()["conversation"]
+    path = f"/api/conversations/{conversation}/messages"
+    body = {"content": "tokens=50 delay_ms=20", "parent": None}
+    posted = http.post(path, json=body, headers={"Idempotency-Key": "mine"}).json()
+    stream = f"/api/answers/{posted['answer']}/stream"
+    with client(numbered, new_key("theirs", f"other {uuid4()}")) as theirs:
+        assert theirs.get("/v1/models").status_code == 200
+        for open_or_ended in range(2):
+            assert theirs.get(stream).status_code == 404, open_or_ended
+            assert theirs.post(f"/api/answers/{posted['answer']}/cancel").status_code == 404
+            more = {"content": "hello", "parent": posted["answer"] if open_or_ended else None}
+            assert theirs.post(path, json=more).status_code == 404
+            whole = http.get(stream).text  # to its end, before the second round
+        # Keys belong to a tenant: the same one is theirs too, for another conversation.
+        again = theirs.post("/api/conversations", json={}, headers={"Idempotency-Key": "mine"})
+        assert again.status_code == 201
+        assert again.json()["conversation"] != conversation
+    assert '"kind":"finish"' in whole
+    assert '49"' in whole
+
+
+def test_doctor_finds_a_running_installation_well(numbered: RunningThalweg) -> None:
+    done = numbered.cli("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "wrong" not in done.stdout
+    assert "the engine tgi+http://" in done.stdout
+
+
+def test_doctor_names_an_engine_that_does_not_answer(numbered: RunningThalweg) -> None:
+    nowhere = f"tgi+http://127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    done = numbered.cli("doctor", THALWEG_ENGINES=f"{numbered.env['THALWEG_ENGINES']},{nowhere}")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    wrong = [at for at, line in enumerate(lines) if line.startswith("wrong")]
+    assert len(wrong) == 1
+    assert nowhere in lines[wrong[0]]
+    assert "THALWEG_ENGINES" in lines[wrong[0] + 1]
+    assert time.monotonic() - began < 30
