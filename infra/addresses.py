@@ -63,7 +63,7 @@ def check_kafka(text: str) -> None:
 def check_redis(text: str) -> None:
     """`redis://host:port/0`, `rediss://...` or `unix://path`. Raises ValueError without it."""
     parts = _split(text)
-    if parts.scheme == "unix":
+    if parts.scheme == "unix" and parts.path:
         return
     if parts.scheme not in ("redis", "rediss"):
         raise ValueError("should begin with redis://, rediss:// or unix://")

@@ -13,7 +13,8 @@ from functools import partial
 import psycopg
 
 from events.topics import Topics
-from infra.kafka.consumer import LogReader, QueryFailed, ReadFailed
+from infra.kafka.consumer import LogReader, ReadFailed
+from infra.kafka.offsets import QueryFailed
 from infra.settings import Settings
 from projections.answers import Answers
 from projections.deliveries import delivery

@@ -4,7 +4,9 @@ Nothing that is secret or personal is logged: ids, counts and reasons only.
 """
 
 import logging
+import re
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,6 +15,41 @@ import orjson
 from events import trace
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+CLIENTS = ("thalweg.kafka", "aiokafka")
+"""Kafka's clients tell each failed try to connect: 80 lines a second while Kafka is away."""
+REPEATS_SECONDS = 30.0
+"""Between two of their lines that differ in numbers only: hours without Kafka fit into a log."""
+SHAPES_MAX = 256
+SHAPE_CHARACTERS_MAX = 120
+_NUMBERS = re.compile(r"\d+")
+
+
+class Repeats(logging.Filter):
+    """Passes a line of Kafka's clients once in a while; `repeated` says how many were left out."""
+
+    def __init__(self, seconds: float = REPEATS_SECONDS) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._shapes: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(CLIENTS):
+            return True
+        message = record.getMessage()[:SHAPE_CHARACTERS_MAX]
+        if record.name == "thalweg.kafka" and not message.startswith("FAIL ["):
+            return True  # our own words
+        shape, now = (record.name, _NUMBERS.sub("", message)), time.monotonic()
+        shown_at, repeated = self._shapes.get(shape, (float("-inf"), 0))
+        if now - shown_at < self._seconds:
+            self._shapes[shape] = (shown_at, repeated + 1)
+            return False
+        if repeated:
+            record.repeated = repeated
+        if len(self._shapes) >= SHAPES_MAX:
+            self._shapes.clear()
+        self._shapes[shape] = (now, 0)
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -68,6 +105,7 @@ def configure_logging(
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter(role) if as_text else JsonFormatter(role))
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -7,10 +7,11 @@ import faust
 from faust.app.base import BootStrategy
 from faust.types import TP
 
+from events import trace
 from events.codec import Undecodable, from_cloudevent
 from events.conversations import AnswerCancelRequested, AnswerRequested, Band
 from events.topics import Topics
-from infra.answers_worker.transport import Consumer, Transport
+from infra.answers_worker.transport import Transport
 from infra.answers_worker.watermarks import Watermarks
 from infra.settings import Settings
 from processors.answers.ports import Place, Request
@@ -72,7 +73,8 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
         self._bands = {topics.work(band): band for band in Band}
         work = self.topic(*topics.all_work, key_type=bytes, value_type=bytes)
         self.agent(work, name="answers", concurrency=1)(self._consume)
-        self.on_partitions_assigned.connect(self._were_assigned, weak=False)
+        self.was_assigned = False
+        """It has been a member of its group."""
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -95,29 +97,34 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
         partition = (message.topic, message.partition)
         if not self.watermarks.take(partition, message.offset):
             return
+        headers = _headers(message.headers)
         try:
-            recorded = from_cloudevent(_headers(message.headers), message.value)
+            recorded = from_cloudevent(headers, message.value)
         except Undecodable as error:
-            log.error(
-                "a work message is passed over",
-                extra={"topic": message.topic, "offset": message.offset, "error": str(error)},
-            )
+            with trace.within(dict(headers).get("ce_traceparent", b"").decode(errors="replace")):
+                log.error(
+                    "a work message is passed over",
+                    extra={"topic": message.topic, "offset": message.offset, "error": str(error)},
+                )
             self.watermarks.finish(partition, message.offset)
             return
         event = recorded.event
         if isinstance(event, AnswerRequested):
             place = Place(self._bands[message.topic], message.partition, message.offset)
-            trace = recorded.meta.traceparent
-            self._worker.take(Request(event.answer, event.conversation, event.model, place, trace))
+            traceparent = recorded.meta.traceparent
+            self._worker.take(
+                Request(event.answer, event.conversation, event.model, place, traceparent)
+            )
             return
         if isinstance(event, AnswerCancelRequested):
             self._worker.cancel(event.answer)
         self.watermarks.finish(partition, message.offset)
 
-    async def _were_assigned(self, app: Any, assigned: set[TP], **_: Any) -> None:
+    def were_assigned(self, generation: int, assigned: set[TP]) -> None:
+        """The group was rebalanced. Called before a message of these partitions can come."""
+        self.was_assigned = True
         self.watermarks.keep({(each.topic, each.partition) for each in assigned})
-        consumer: Consumer = self.consumer
-        self._worker.assigned(consumer.generation, {each.partition for each in assigned})
+        self._worker.assigned(generation, {each.partition for each in assigned})
 
 
 def _headers(headers: Any) -> list[tuple[str, bytes]]:

@@ -6,11 +6,14 @@ import os
 import socket
 from collections.abc import Sequence
 
+from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
+
 from events.ids import fresh_id
 from events.topics import Topics
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.tasks import Store, StoreRequests
 from infra.answers_worker.tokens import KafkaTokens
+from infra.answers_worker.transport import GroupRefused
 from infra.answers_worker.watermarks import Watermarks
 from infra.answers_worker.work import KafkaWork
 from infra.engines import open_engines
@@ -25,9 +28,26 @@ from processors.answers.worker import Worker, WorkerLimits
 log = logging.getLogger("thalweg.answers")
 
 START_AGAIN_SECONDS = 0.5  # before joining the group again after Faust has given up
+REFUSALS_MAX = 5  # in a row; more will not help, and a person should read why
 STOP_SECONDS_MAX = 5.0  # to leave the group in good order; after it Kafka finds out by itself
 LOAD_AGAIN_SECONDS = 0.5  # before the event store is asked again: Postgres restarts in a second
 PRODUCE_SECONDS_MAX = 5.0  # longer than a broker's restart; then what is unsent is claimed again
+
+
+class NoMember(Exception):
+    """Kafka does not let this worker into its group, however often it tries."""
+
+    def __init__(self, group: str, refused: GroupRefused) -> None:
+        todo = "look into the brokers' logs"
+        match refused.__cause__:
+            case InvalidSessionTimeoutError():
+                todo = (
+                    "set THALWEG_SESSION_TIMEOUT_SECONDS to what the brokers allow "
+                    "(group.min.session.timeout.ms to group.max.session.timeout.ms), or change that"
+                )
+            case GroupAuthorizationFailedError():
+                todo = f"allow this user to read the group {group}"
+        super().__init__(f"{refused} of the group {group}; {todo}")
 
 
 def worker_limits(limits: Limits) -> WorkerLimits:
@@ -82,7 +102,10 @@ async def run_answers(
 async def _consume(
     settings: Settings, topics: Topics, worker: Worker, watermarks: Watermarks, work: KafkaWork
 ) -> None:
-    """Keeps a Faust app running: one that has crashed is replaced; the worker goes on meanwhile."""
+    """Keeps a Faust app running: one that has crashed is replaced. The worker goes on meanwhile,
+    but claims nothing over others. Raises NoMember.
+    """
+    refusals = 0
     while True:
         app = AnswersApp(settings, topics, worker, watermarks, loop=asyncio.get_running_loop())
         work.pressure = app.consumer
@@ -94,7 +117,14 @@ async def _consume(
         finally:
             work.pressure = None
             await _stop(app)
-        log.warning("the Kafka consumer starts over", extra={"reason": repr(app.crash_reason)})
+        reason = app.crash_reason
+        if isinstance(reason, GroupRefused) and not app.was_assigned:
+            refusals += 1
+            if refusals >= REFUSALS_MAX:
+                raise NoMember(topics.answers_group, reason)
+        else:
+            refusals = 0
+        log.warning("the Kafka consumer starts over", extra={"reason": repr(reason)})
         await asyncio.sleep(START_AGAIN_SECONDS)
 
 

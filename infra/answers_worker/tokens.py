@@ -8,7 +8,8 @@ from typing import cast
 from events.answers import TokenRecord
 from events.codec import Undecodable, decode_token_record, encode_token_record
 from events.ids import ConversationId
-from infra.kafka.consumer import LogReader, QueryFailed
+from infra.kafka.consumer import LogReader
+from infra.kafka.offsets import QueryFailed
 from infra.kafka.producer import Producer, ProducerFull
 from processors.answers.ports import LogUnavailable, NotSent, Span, TokenRead
 

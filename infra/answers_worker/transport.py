@@ -8,6 +8,8 @@
   hand-overs. Ours runs in the app's loop. Heartbeats then share it: a loop that stands still
   for the session timeout is taken for dead, and rightly.
 - Producer: none. Faust's is idempotent only inside transactions.
+- Refusals: aiokafka's coordinator stands still after an error until somebody asks for it. Faust
+  does not; ours does, and the app crashes with `GroupRefused`.
 """
 
 import asyncio
@@ -29,7 +31,12 @@ from infra.answers_worker.watermarks import Watermarks
 log = logging.getLogger("thalweg.answers")
 
 FETCH_WAIT_MILLISECONDS_MAX = 100  # a partition that is gained waits for the fetch under way
+GROUP_CHECK_SECONDS = 0.5  # a refused member notices it after this long at most
 COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
+
+
+class GroupRefused(Exception):
+    """Kafka did not let this member into its group, or has thrown it out with an error."""
 
 
 class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy skips faust
@@ -40,10 +47,12 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
     def __init__(self, consumer: "Consumer", **options: Any) -> None:
         loop = options.pop("loop")
         super().__init__(consumer, loop=loop, thread_loop=loop, **options)
+        self._settled = False  # between the end of a rebalance and the beginning of the next
 
     async def start(self) -> None:
         self._thread_started.set()
         await self._default_start()
+        self.add_future(self._watch_the_group())
 
     async def stop(self) -> None:
         if self._started.is_set():
@@ -79,10 +88,44 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         await maybe_async(function(*arguments, **named))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._settled = False
         await self.consumer.on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._settled = True
+        # Before Faust lets messages flow: one of a partition that nobody knows of is dropped.
+        self.app.were_assigned(generation_id, assigned)
         await self.consumer.on_partitions_assigned(assigned, generation_id)
+
+    async def _watch_the_group(self) -> None:
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            coordinator = self._coordinator
+            if coordinator is None:
+                continue
+            try:
+                coordinator.check_errors()
+            except KafkaError as error:
+                refused = GroupRefused(f"Kafka refuses this worker as a member: {error!r}")
+                refused.__cause__ = error
+                await self.crash(refused)
+                return
+
+    @property
+    def _coordinator(self) -> Any:
+        """None before the start. (Private in aiokafka.)"""
+        return getattr(self._consumer, "_coordinator", None)
+
+    @property
+    def is_member(self) -> bool:
+        """The group counts this member in, as far as is known: its coordinator is there too."""
+        coordinator = self._coordinator
+        return (
+            self._settled
+            and coordinator is not None
+            and coordinator.generation >= 0
+            and coordinator.coordinator_id is not None
+        )
 
     @property
     def generation(self) -> int:
@@ -148,6 +191,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
     def generation(self) -> int:
         return int(self._thread.generation)
 
+    @property
+    def is_member(self) -> bool:
+        """Nobody else owns this consumer's partitions, as far as it is known."""
+        return bool(self._thread.is_member)
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (TP(*each) for each in self.watermarks.partitions())
 
@@ -164,6 +212,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
 
     def hold_back(self, topics: Iterable[str]) -> None:
         """Fetches nothing more of these topics; what was fetched still comes."""
+        if not self._thread.is_member:
+            return  # nothing comes; whoever rejoins is told again
         held = set(topics)
         for each in list(self._buffered_partitions):
             if each.topic not in held:

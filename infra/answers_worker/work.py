@@ -9,7 +9,8 @@ from typing import Protocol
 from events.conversations import Band
 from events.topics import Topics
 from infra.answers_worker.watermarks import Watermarks
-from infra.kafka.consumer import LogReader, Partition, QueryFailed
+from infra.kafka.consumer import LogReader, Partition
+from infra.kafka.offsets import QueryFailed
 from processors.answers.ports import LogUnavailable, Place
 
 log = logging.getLogger("thalweg.answers")
@@ -18,7 +19,10 @@ PEEK_SECONDS_MAX = 10.0  # to read one message of each partition that has unackn
 
 
 class Pressure(Protocol):
-    """What holds topics back: the consumer of the app that runs now."""
+    """The consumer of the app that runs now."""
+
+    @property
+    def is_member(self) -> bool: ...
 
     def hold_back(self, topics: Collection[str]) -> None: ...
 
@@ -42,7 +46,9 @@ class KafkaWork:
             while behind:
                 for record in await self._reader.read():
                     place = (record.topic, record.partition)
-                    if behind.pop(place, None) is not None:
+                    start = behind.get(place)
+                    if start is not None and record.offset >= start:  # retention: maybe later
+                        del behind[place]
                         await self._reader.remove([place])
                         oldest = min(found[record.partition], record.timestamp_ms)
                         found[record.partition] = oldest
@@ -70,6 +76,9 @@ class KafkaWork:
 
     async def close(self) -> None:
         await self._reader.close()
+
+    def is_member(self) -> bool:
+        return self.pressure is not None and self.pressure.is_member
 
     def acknowledge(self, place: Place) -> None:
         self._watermarks.finish((self._topics.work(place.band), place.partition), place.offset)

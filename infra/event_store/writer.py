@@ -22,6 +22,7 @@ from eventsourcing.persistence import (
     OperationalError,
     StoredEvent,
 )
+from psycopg_pool import PoolTimeout
 
 from commands.errors import CommandReused, StoreSaturated, StoreUnavailable
 from commands.store import Append, PositionTaken, Receipt
@@ -204,8 +205,9 @@ class Writer:
             return self._settle(group, error)
         except LOST as error:
             log.warning("storing was interrupted: %s", error)
+            was_sent = not isinstance(error.__cause__, PoolTimeout)
             for waiting in group:
-                waiting.unsure = True
+                waiting.unsure = waiting.unsure or was_sent
             return self._find_out(group)
         except Exception as error:
             if len(group) > 1:

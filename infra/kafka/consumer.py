@@ -11,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from infra.kafka.offsets import QUERY_SECONDS_MAX, OffsetQueries, QueryFailed
 
 log = logging.getLogger("thalweg.kafka")
 
@@ -27,12 +27,8 @@ OnRevoke = Callable[[list[Partition]], Awaitable[None]]
 T = TypeVar("T")
 
 SLICE_SECONDS = 0.02  # a blocking poll cannot be woken: other calls wait for at most this long
-QUERY_SECONDS_MAX = 10.0  # to look up offsets; a broker that restarts needs a few seconds
 CLOSE_SECONDS_MAX = 5.0  # leaving a group is one request
 REBALANCE_CALLBACK_SECONDS_MAX = 20.0  # a callback that hangs must not hold the thread for ever
-
-_LATEST: OffsetSpec = cast(Any, OffsetSpec).latest()
-_EARLIEST: OffsetSpec = cast(Any, OffsetSpec).earliest()
 
 _LATENCY: dict[str, str | int | float | bool] = {
     "log_level": 3,
@@ -57,20 +53,6 @@ _LATENCY: dict[str, str | int | float | bool] = {
 }
 
 
-_PASSING = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._WAIT_CACHE,
-    }
-)
 _HOPELESS = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -97,68 +79,8 @@ class ReadFailed(Exception):
     """Kafka refuses to serve this reader, for good. The message says why."""
 
 
-class QueryFailed(Exception):
-    """Kafka did not answer a question about offsets in time. Ask again."""
-
-
 class CommitFailed(Exception):
     """The offsets were not stored: the partitions went elsewhere, or Kafka is away."""
-
-
-class OffsetQueries:
-    """Looks up offsets, on a connection apart. Raises QueryFailed."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._admin: AdminClient | None = AdminClient(
-            {"bootstrap.servers": bootstrap, "socket.nagle.disable": True}, logger=log
-        )
-
-    async def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset that the next message of each partition will get."""
-        asked = [(TopicPartition(topic, number), _LATEST) for number in partitions]
-        return await self._list(asked)
-
-    async def begin_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The oldest offset that each partition still has."""
-        asked = [(TopicPartition(topic, number), _EARLIEST) for number in partitions]
-        return await self._list(asked)
-
-    async def offsets_for_time(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int]:
-        """For each partition the first offset with that time or a later one; else its end."""
-        # The ends come first: a message that lands between the two questions is not passed over.
-        ends = await self.end_offsets(topic, times_ms)
-        found = await self._list(
-            [
-                (TopicPartition(topic, number), OffsetSpec.for_timestamp(time_ms))
-                for number, time_ms in times_ms.items()
-            ]
-        )
-        return {number: ends[number] if at < 0 else at for number, at in found.items()}
-
-    async def _list(self, asked: list[tuple[TopicPartition, OffsetSpec]]) -> dict[int, int]:
-        if not asked:
-            return {}
-        until = time.monotonic() + QUERY_SECONDS_MAX
-        while True:
-            if self._admin is None:
-                raise QueryFailed("this reader is closed")
-            try:
-                answers = self._admin.list_offsets(dict(asked), request_timeout=QUERY_SECONDS_MAX)
-                results = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
-                break
-            except KafkaException as error:
-                # A topic that is new, or a leader that has just moved: known a moment later.
-                if time.monotonic() > until or error.args[0].code() not in _PASSING:
-                    topic = asked[0][0].topic
-                    raise QueryFailed(f"offsets of {topic} are not known: {error}") from error
-            await asyncio.sleep(SLICE_SECONDS)
-        return {
-            partition.partition: result.offset
-            for partition, result in zip(answers, results, strict=True)
-        }
-
-    async def close(self) -> None:
-        self._admin = None
 
 
 class _Reader:

@@ -40,6 +40,8 @@ class TopicSettings(Protocol):
     @property
     def single_machine(self) -> bool | None: ...
     @property
+    def session_timeout_seconds(self) -> float: ...
+    @property
     def event_bytes_max(self) -> int: ...
     @property
     def tokens_retention(self) -> float: ...
@@ -74,6 +76,18 @@ class TooFewReplicas(Exception):
         super().__init__(
             f"the topic {topic} has {found} replicas and needs {REPLICAS}; add them with "
             f"kafka-reassign-partitions.sh, or set {SINGLE_MACHINE} if a single machine is meant"
+        )
+
+
+class SessionTimeoutRefused(Exception):
+    """The brokers would not let a worker into its group."""
+
+    def __init__(self, seconds: float, option: str, milliseconds: int) -> None:
+        super().__init__(
+            f"Kafka's brokers have {option}={milliseconds} and the settings say a session timeout "
+            f"of {seconds:g} s; set THALWEG_SESSION_TIMEOUT_SECONDS to {milliseconds / 1_000:g} "
+            f"(and THALWEG_CLAIM_AGAIN_SECONDS to more than that), or change {option} on every "
+            "broker: with a shorter one a dead worker is replaced sooner"
         )
 
 
@@ -119,7 +133,8 @@ async def make_topics(bootstrap: str, topics: Topics, settings: TopicSettings) -
     """Makes the topics that are missing, checks the others, and returns the names of those made.
 
     Raises WrongPartitions, TooFewReplicas and UnsafeTopic for a topic that must not be used as it
-    is, TopicsNotMade if it can't be made, KafkaSilent if Kafka does not answer.
+    is, SessionTimeoutRefused if the brokers would not take a worker, TopicsNotMade if a topic can't
+    be made, KafkaSilent if Kafka does not answer.
     """
     wanted = topic_configurations(topics, settings)
     return await asyncio.to_thread(_make, bootstrap, wanted, settings)
@@ -182,9 +197,30 @@ def _not_made(name: str, error: KafkaException) -> TopicsNotMade:
 def _check_all(
     admin: AdminClient, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
 ) -> None:
+    _check_session_timeout(admin, settings)
     for name in wanted:
         _check_partitions(admin, name, settings)
     _check_configurations(admin, wanted, settings)
+
+
+def _check_session_timeout(admin: AdminClient, settings: TopicSettings) -> None:
+    """One broker is asked: they are to be alike. A cluster that does not tell is let be."""
+    broker = next(iter(admin.list_topics(timeout=KAFKA_SECONDS_MAX).brokers), None)
+    resource = ConfigResource(ResourceType.BROKER, str(broker))
+    try:
+        answer = admin.describe_configs([resource], request_timeout=CHECK_SECONDS_MAX)[resource]
+        found = answer.result(CHECK_SECONDS_MAX)
+    except KafkaException as error:
+        log.warning("the brokers' options are not known", extra={"error": str(error)})
+        return
+    wanted = int(settings.session_timeout_seconds * 1_000)
+    for option, is_allowed in (
+        ("group.min.session.timeout.ms", int.__ge__),
+        ("group.max.session.timeout.ms", int.__le__),
+    ):
+        limit = found[option].value if option in found else None
+        if limit is not None and not is_allowed(wanted, int(limit)):
+            raise SessionTimeoutRefused(settings.session_timeout_seconds, option, int(limit))
 
 
 def _check_partitions(admin: AdminClient, name: str, settings: TopicSettings) -> None:

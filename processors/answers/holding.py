@@ -59,6 +59,7 @@ from processors.answers.text import TextGatherer
 
 log = logging.getLogger("thalweg.answers")
 
+NO_MEMBER_AGAIN_SECONDS = 0.5  # before looking again whether the group counts this worker in
 QUIET_CALLS_MAX = 3  # calls in a row that break before a character could be shown
 
 
@@ -83,6 +84,8 @@ class Surroundings:
     requests: Requests
     dispatcher: Dispatcher
     limits: HoldingLimits
+    is_member: Callable[[], bool]
+    """Of the consumer group: see `Work`."""
 
 
 class Holding:
@@ -190,8 +193,7 @@ class Holding:
                 case Hush():
                     self._hush()
                 case StartTimer(wait):
-                    self._stop_timer()
-                    self._timer = self._loop.call_later(self._seconds(wait), self.put, TimerFired())
+                    self._start_timer(wait, self._seconds(wait))
                 case StopTimer():
                     self._stop_timer()
                 case Acknowledge():
@@ -213,6 +215,17 @@ class Holding:
         if wait is Wait.CLAIM_AGAIN:
             return limits.claim_again_seconds
         return limits.load_again_seconds
+
+    def _start_timer(self, wait: Wait, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(seconds, self._timer_fired, wait)
+
+    def _timer_fired(self, wait: Wait) -> None:
+        """Nobody claims over another's claim while others may own the partition: it waits on."""
+        if wait is Wait.CLAIM_AGAIN and not self._around.is_member():
+            self._start_timer(wait, NO_MEMBER_AGAIN_SECONDS)
+        else:
+            self.put(TimerFired())
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

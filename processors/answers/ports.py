@@ -118,6 +118,9 @@ class Work(Protocol):
         work topic; now, if there is none. Raises LogUnavailable.
         """
 
+    def is_member(self) -> bool:
+        """The consumer group counts this worker in. False: others may own its partitions now."""
+
     def acknowledge(self, place: Place) -> None:
         """The answer asked for there has ended. Committed up to the oldest that has not."""
 

@@ -84,7 +84,9 @@ class Worker:
         self._tokens = tokens
         self._work = work
         self._limits = limits
-        self._around = Surroundings(name, tokens, requests, dispatcher, limits.holding)
+        self._around = Surroundings(
+            name, tokens, requests, dispatcher, limits.holding, work.is_member
+        )
         self._generation = 0
         self._owned: dict[int, int] = {}  # partition: the generation in which it was gained
         self._tails: dict[int, _Tail] = {}

@@ -9,6 +9,7 @@ from events.answers import Entry, TokenRecord
 from events.catalog import BY_TYPE, EVENT_CLASSES
 from events.codec import (
     Undecodable,
+    decode_data,
     decode_entry,
     decode_stored,
     decode_token_record,
@@ -110,3 +111,17 @@ def test_an_empty_or_foreign_record_is_refused(value: bytes | None) -> None:
         decode_token_record(value)
     with pytest.raises(Undecodable):
         from_cloudevent(None, value)
+
+
+@pytest.mark.parametrize("event_type", sorted(BY_TYPE))
+def test_what_cannot_be_read_is_not_repeated(event_type: str) -> None:
+    """The words of `Undecodable` go to logs and dead letters."""
+    secret = "the words of somebody"
+    fields = {name: [secret] for name in [*BY_TYPE[event_type].model_fields, "other"]}
+    with pytest.raises(Undecodable) as refused:
+        decode_data(event_type, 1, {**fields, "usage": {"prompt_tokens": secret}})
+    assert secret not in str(refused.value)
+    end = {"kind": "finish", "reason": "stop", "error": None, "usage": {"prompt_tokens": secret}}
+    with pytest.raises(Undecodable) as refused:
+        decode_entry(orjson.dumps({"index": 0, "text": secret, "end": end}))
+    assert secret not in str(refused.value)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,6 +24,9 @@ class Turn:
     conversation: UUID
     message: str
     key: str
+    body: dict[str, Any]
+    posted: bytes = b""
+    """What the accepted post was answered with."""
     answer: UUID | None = None
     seen: list[tuple[int, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
@@ -52,20 +55,37 @@ class Client:
         """One conversation; each message is posted to the head that the one before left."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=20)
         async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
-            started = await self._insist(session, "/api/conversations", {}, uuid4().hex)
-            conversation = UUID(started["conversation"])
+            started = await self._insist(session, f"{self._url}/api/conversations", {}, uuid4().hex)
+            conversation = UUID(json.loads(started)["conversation"])
             parent: str | None = None
             for message in messages:
-                turn = Turn(conversation, message, uuid4().hex)
+                body = {"content": message, "parent": parent, **self._model}
+                turn = Turn(conversation, message, uuid4().hex, body)
                 self.turns.append(turn)
-                parent = await self._turn(session, turn, parent)
+                parent = await self._turn(session, turn)
 
-    async def _turn(self, session: aiohttp.ClientSession, turn: Turn, parent: str | None) -> str:
-        body = {"content": turn.message, "parent": parent, **self._model}
-        path = f"/api/conversations/{turn.conversation}/messages"
+    async def check_again(self) -> list[str]:
+        """In what a repeat of each post, and of each stream from its begin, differs."""
+        found = []
+        async with aiohttp.ClientSession(headers=self._headers) as session:
+            for turn in self.turns:
+                path, headers = self._path(turn), {"Idempotency-Key": turn.key}
+                async with session.post(path, json=turn.body, headers=headers) as response:
+                    if await response.read() != turn.posted:
+                        found.append(f"{turn.answer}: the post was answered {turn.posted!r} before")
+                again = replace(turn, seen=[], end=None, arrivals=[])
+                await self._follow(session, again)
+                if (again.seen, again.end) != (turn.seen, turn.end):
+                    found.append(f"{turn.answer}: read again {again.seen}, before {turn.seen}")
+        return found
+
+    def _path(self, turn: Turn) -> str:
+        return f"{self._url}/api/conversations/{turn.conversation}/messages"
+
+    async def _turn(self, session: aiohttp.ClientSession, turn: Turn) -> str:
         async with asyncio.timeout(TURN_SECONDS_MAX):
-            posted = await self._insist(session, path, body, turn.key, turn)
-            turn.answer = UUID(posted["answer"])
+            turn.posted = await self._insist(session, self._path(turn), turn.body, turn.key, turn)
+            turn.answer = UUID(json.loads(turn.posted)["answer"])
             while turn.end is None:
                 with suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
                     await self._follow(session, turn)
@@ -94,11 +114,11 @@ class Client:
     async def _insist(
         self,
         session: aiohttp.ClientSession,
-        path: str,
+        url: str,
         body: dict[str, Any],
         key: str,
         turn: Turn | None = None,
-    ) -> dict[str, Any]:
+    ) -> bytes:
         """Posts until it is accepted, always with the same key."""
         deadline = time.monotonic() + TURN_SECONDS_MAX
         last: object = None
@@ -106,12 +126,12 @@ class Client:
             if turn is not None:
                 turn.posts += 1
             try:
-                async with session.post(
-                    self._url + path, json=body, headers={"Idempotency-Key": key}
-                ) as response:
-                    answered: dict[str, Any] = await response.json(content_type=None)
+                headers = {"Idempotency-Key": key}
+                async with session.post(url, json=body, headers=headers) as response:
+                    content = await response.read()
                     if response.status in (200, 201, 202):
-                        return answered
+                        return content
+                    answered = json.loads(content)
                     # The end is shown before it is recorded; a paused recorder makes that long.
                     early = answered.get("code") == "answer_in_progress"
                     assert early or response.status in (429, 500, 502, 503), answered
@@ -119,7 +139,7 @@ class Client:
             except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
                 last = error
             await asyncio.sleep(RETRY_SECONDS)
-        raise AssertionError(f"{path} was not accepted in {TURN_SECONDS_MAX} s: {last!r}")
+        raise AssertionError(f"{url} was not accepted in {TURN_SECONDS_MAX} s: {last!r}")
 
 
 async def sse(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:

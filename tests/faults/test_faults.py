@@ -56,7 +56,8 @@ async def run(thalweg: RunningThalweg, model: str, fault: Fault) -> None:
         streams = {turn.conversation for turn in turns}
         topic = Topics().domain("conversations")
         log = await judge_log(settings.kafka_servers, topic, PARTITIONS, store, streams)
-        assert await judge(store, turns) + log == []
+        again = [what for client in clients for what in await client.check_again()]
+        assert await judge(store, turns) + log + again == []
     finally:
         await store.close()
     assert await asyncio.to_thread(take_census, database) - before == wanted_census(turns)

@@ -267,3 +267,42 @@ async def test_a_store_that_is_away_is_said_and_nothing_waits(
     answered = await chat(http)
     assert (answered.status_code, answered.json()["error"]["code"]) == (503, "store_unavailable")
     await until(lambda: bench.streams.reading == 0)
+
+
+@pytest.mark.parametrize("maybe_stored", [False, True])
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_call_that_may_have_been_stored_is_repeated_only_with_a_key(
+    http: httpx2.AsyncClient,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    maybe_stored: bool,
+    keyed: bool,
+) -> None:
+    async def away(append: object) -> None:
+        raise StoreUnavailable("Postgres can't be reached", maybe_stored)
+
+    monkeypatch.setattr(bench.store, "append", away)
+    answered = await chat(http, KEY if keyed else None)
+    assert (answered.status_code, answered.json()["error"]["code"]) == (503, "store_unavailable")
+    again = answered.headers.get("retry-after"), answered.headers.get("x-should-retry")
+    assert again == ((None, "false") if maybe_stored and not keyed else ("1", None))
+
+
+async def test_a_stream_that_can_not_be_read_may_be_asked_for_again(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    bench.streams.unavailable_after = -1
+    keyed = await chat(http, KEY)
+    assert (keyed.status_code, keyed.headers["retry-after"]) == (503, "1")
+    assert "x-should-retry" not in keyed.headers
+
+
+async def test_a_question_leaves_a_line_with_its_trace(
+    http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "thalweg.gateway"):
+        answered = await chat(http, KEY)
+        await chat(http, KEY)
+    told = [vars(one) for one in caplog.records if one.message == "an answer was asked for"]
+    assert [one["repeated"] for one in told] == [False, True]
+    assert all(one["answer"] in answered.headers["location"] for one in told)

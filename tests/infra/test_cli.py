@@ -4,12 +4,17 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from infra.cli import doctor
 from infra.cli.run import AHEAD, ROLES
 from infra.home import Part, hold, write_state
+from infra.servers import EmbeddedServers
+from infra.settings import CONTEXTS, Settings
+from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow  # each starts an interpreter
 
@@ -123,6 +128,105 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
         "correct THALWEG_ENGINES",
     ):
         assert todo in done.stdout
+
+
+def test_doctor_outlives_a_check_that_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(settings: Settings) -> Iterator[doctor.Finding]:
+        raise RuntimeError("odd")
+
+    monkeypatch.setenv("THALWEG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(doctor, "disk", breaks)
+    assert doctor.doctor() == 1
+    told = capsys.readouterr().out
+    assert "wrong  breaks could not be looked at: RuntimeError: odd\n       Check" in told
+    assert "port 8080" in told, "the checks behind it are done too"
+
+
+def test_doctor_outlives_a_home_that_is_a_file(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("")
+    done = thalweg("doctor", home=home)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "set THALWEG_HOME to another folder" in done.stdout
+
+
+@pytest.fixture
+def own_servers(servers: EmbeddedServers, database_url: DatabaseUrl) -> dict[str, str]:
+    """Settings of somebody who has servers of their own."""
+    return {
+        "THALWEG_KAFKA": servers.kafka.bootstrap,
+        "THALWEG_REDIS": servers.redis.url,
+        "THALWEG_SINGLE_MACHINE": "true",
+        "THALWEG_PARTITIONS": "4",
+        **{
+            f"THALWEG_{context.upper()}_DATABASE_URL": database_url(context) for context in CONTEXTS
+        },
+    }
+
+
+def test_with_servers_of_ones_own_prepare_makes_what_roles_rely_on(
+    tmp_path: Path, own_servers: dict[str, str]
+) -> None:
+    home = tmp_path / "home"
+    unprepared = thalweg("run", "relay", home=home, **own_servers)
+    assert unprepared.returncode == 1
+    assert "make them with `thalweg prepare`" in unprepared.stderr
+    assert "thalweg prepare" in thalweg("run", "--help", home=home).stdout
+    first = thalweg("prepare", home=home, **own_servers)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "Made the topics thalweg.accounts, " in first.stdout
+    key = (home / "api-key").read_text().strip()
+    assert key.startswith("tw_")
+    assert key not in first.stdout
+    assert (home / "api-key").stat().st_mode & 0o777 == 0o600
+    again = thalweg("prepare", home=home, **own_servers)
+    assert (again.returncode, again.stdout.splitlines()[1]) == (0, "The topics are there.")
+    assert (home / "api-key").read_text().strip() == key
+    cluster = thalweg(
+        "run", "relay", home=home, **own_servers | {"THALWEG_SINGLE_MACHINE": "false"}
+    )
+    assert cluster.returncode == 1
+    assert "has 1 replicas and needs 3" in cluster.stderr
+
+
+def test_keys_belong_to_tenants(tmp_path: Path, own_servers: dict[str, str]) -> None:
+    own_servers["THALWEG_READ_AFTER_SECONDS_MAX"] = "0.01"  # no projections run here
+    assert thalweg("prepare", home=tmp_path, **own_servers).returncode == 0
+
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return thalweg("keys", *arguments, home=tmp_path, **own_servers)
+
+    assert keys("create", "--name", "theirs", "--tenant", "other").returncode == 0
+    (ours,), (theirs,) = (
+        keys("list").stdout.splitlines(),
+        keys("list", "--tenant", "other").stdout.splitlines(),
+    )
+    assert ours.endswith("first")
+    assert theirs.endswith("theirs")
+    id_ = theirs.split()[0]
+    refused = keys("revoke", id_)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        f"There is no API key {id_}; list the keys to see their ids.\n",
+    )
+    assert keys("revoke", id_, "--tenant", "other").returncode == 0
+    assert " revoked " in keys("list", "--tenant", "other").stdout
+
+
+def test_an_id_that_is_none_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    done = thalweg("keys", "revoke", "nonsense", home=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "'nonsense' is not the id of a key; `thalweg keys list` shows them.\n",
+    )
+
+
+def test_help_of_ps_says_what_its_array_holds(tmp_path: Path) -> None:
+    told = thalweg("ps", "--help", home=tmp_path).stdout
+    assert "{role, pid, ports, state}" in told
+    assert "object of name and port" in told
 
 
 def test_what_roles_import_ahead_is_there() -> None:

@@ -136,6 +136,7 @@ def test_an_engine_with_a_password_is_refused_unseen(monkeypatch: Env, engine: s
         ("THALWEG_REDIS", "redis://h:abc"),
         ("THALWEG_REDIS", "redis://h:99999"),
         ("THALWEG_REDIS", "redis://"),
+        ("THALWEG_REDIS", "unix://"),
         ("THALWEG_REDIS", "redis://h/x"),
         ("THALWEG_HOST", "http://h"),
         ("THALWEG_HOST", "a b"),

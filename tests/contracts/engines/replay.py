@@ -52,6 +52,8 @@ class ReplayServer:
         self.script = script
         """For every other route."""
         self.asked: Counter[str] = Counter()
+        self.heads: dict[str, bytes] = {}
+        """Of the last request to each route."""
         self.bodies: list[bytes] = []
         """What was posted to the routes that `script` answers."""
         self.gone = asyncio.Event()
@@ -85,6 +87,7 @@ class ReplayServer:
             body = await reader.readexactly(int(length[1])) if length else b""
             path = head.split(b" ")[1].decode()
             self.asked[path] += 1
+            self.heads[path] = head
             script = self.routes.get(path)
             if script is None:
                 assert self.script is not None, f"nobody expected {path}"

@@ -1,10 +1,12 @@
 """What the adapters ask an engine: never what it is known to refuse."""
 
+import re
 from typing import Any
 
 import orjson
 import pytest
 
+from events import trace
 from events.conversations import Sampling
 from infra.engines.openai import OpenAiEngine
 from infra.engines.openai_wire import room_of
@@ -99,3 +101,21 @@ async def test_an_openai_engine_that_cannot_continue_says_so(said: str, error: s
 )
 def test_a_full_context_is_recognised(refusal: str, room: int | None) -> None:
     assert room_of(refusal) == room
+
+
+@pytest.mark.parametrize("path", ["/chat_tokenize", "/generate_stream"])
+async def test_every_call_of_an_answer_carries_its_trace(path: str) -> None:
+    whole = Bytes(recordings.read("07_generate_stream_details")[0].received)
+    traceparent = trace.new_traceparent()
+    async with ReplayServer(whole) as server:
+        engine = TgiEngine(server.url, PATIENT)
+        with trace.within(traceparent):
+            await outcome(engine, prompt("hello w4"))
+        await engine.close()
+        found = re.search(rb"\r\ntraceparent: (\S+)\r\n", server.heads[path])
+    assert found is not None
+    of_engine, ours = trace.ids_of(found[1].decode()), trace.ids_of(traceparent)
+    assert of_engine is not None
+    assert ours is not None
+    assert of_engine[0] == ours[0], "the same trace"
+    assert of_engine[1] != ours[1], "a span of its own"

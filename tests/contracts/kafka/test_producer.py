@@ -148,6 +148,7 @@ async def test_both_sides_go_on_after_the_broker_was_killed_and_started_again(
     await producer.send(topic, key=b"k", value=b"0", partition=0)
     await reader.assign({(topic, 0): 0})
     await read(reader, 1)
+    assert await reader.end_offsets(topic, [0]) == {0: 1}
     await asyncio.to_thread(unstarted_servers.kafka.kill)
     waiting = [producer.send(topic, key=b"k", value=b"%d" % n, partition=0) for n in range(1, 20)]
     await asyncio.to_thread(unstarted_servers.start, "kafka")
@@ -156,3 +157,5 @@ async def test_both_sides_go_on_after_the_broker_was_killed_and_started_again(
     landed = [each for each in outcomes if not isinstance(each, BaseException)]
     records = [int(each.value or b"") for each in await read(reader, len(landed))]
     assert records == list(range(1, len(records) + 1))
+    # The leader's epoch is another one now; a client that asks with the old one is refused.
+    assert await reader.end_offsets(topic, [0]) == {0: len(records) + 1}

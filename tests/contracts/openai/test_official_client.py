@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
 
-from commands.errors import AnswerInProgress
+from commands.errors import AnswerInProgress, StoreUnavailable
 from events.conversations import EndKind
 from tests.gateway.fakes import API_KEY, MODEL, SECONDS_MAX, TENANT, Bench, begun, spoken, until
 
@@ -146,6 +146,26 @@ async def test_a_conflict_is_not_repeated(
     with pytest.raises(openai.ConflictError):
         await sdk.chat.completions.create(model=MODEL, messages=HI)
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(("maybe_stored", "sent_in_all"), [(True, 1), (False, 3)])
+async def test_it_makes_no_second_turn_of_a_call_that_may_have_been_stored(
+    sdk: openai.AsyncOpenAI,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    maybe_stored: bool,
+    sent_in_all: int,
+) -> None:
+    sent = []
+
+    async def lost(append: object) -> None:
+        sent.append(append)
+        raise StoreUnavailable("Postgres can't be reached", maybe_stored)
+
+    monkeypatch.setattr(bench.store, "append", lost)
+    with pytest.raises(openai.InternalServerError):
+        await sdk.chat.completions.create(model=MODEL, messages=HI)
+    assert len(sent) == sent_in_all
 
 
 async def test_a_refusal_for_load_is_repeated_when_it_was_told_to(

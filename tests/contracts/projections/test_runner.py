@@ -1,12 +1,16 @@
 """The runner on a real Postgres: repeats, gaps, poison, kills, and a rebuild that equals live."""
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import orjson
 import psycopg
 import pytest
 
+from events import trace
+from events.codec import to_cloudevent
 from events.envelope import Recorded
 from infra.projections import connect
 from projections.answers import Answers
@@ -237,3 +241,51 @@ def test_keys_are_found_until_they_are_revoked(db: Db) -> None:
     found = db.execute("SELECT name, revoked_at IS NULL FROM keys_v1 ORDER BY name").fetchall()
     assert found == [("first", False), ("next", True)]
     assert db.execute("SELECT name FROM keys_v1_tenants").fetchall() == [("default",)]
+
+
+class Strict(Answers):
+    """Adds a row that Postgres refuses, with a DETAIL that holds all of it."""
+
+    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+        super().apply(connection, events)
+        connection.execute("CREATE TEMP TABLE strict (said text, CHECK (said = '')) ON COMMIT DROP")
+        connection.execute("INSERT INTO strict VALUES (%s)", ("the words of somebody",))
+
+
+def test_why_a_stream_is_parked_is_said_without_its_content_and_in_its_trace(
+    db: Db, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(Strict(), gap_seconds_max=GAP_SECONDS_MAX)
+    runner.create(db)
+    traceparent = trace.new_traceparent()
+    traced = [
+        replace(one, meta=replace(one.meta, traceparent=traceparent)) for one in a_conversation()
+    ]
+    traces: list[str | None] = []
+
+    class Traces(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            traces.append(trace.current.get())
+
+    seen = Traces()
+    logging.getLogger("thalweg.projections").addHandler(seen)
+    try:
+        runner.apply(db, Partition().send(traced))
+    finally:
+        logging.getLogger("thalweg.projections").removeHandler(seen)
+    assert traces == [traceparent]
+    (parked,) = rows(db, "answers_v1_parked")
+    assert "CheckViolation (23514): new row for relation" in str(parked)
+    assert "words of somebody" not in f"{parked} {[vars(one) for one in caplog.records]}"
+
+
+def test_an_event_with_wrong_fields_is_parked_without_their_values(runner: Runner, db: Db) -> None:
+    recorded = a_conversation()
+    partition = Partition()
+    runner.apply(db, partition.send(recorded[:2]))
+    _, headers, value = to_cloudevent(recorded[2])
+    damaged = orjson.dumps({**orjson.loads(value), "text": ["the words of somebody"]})
+    runner.apply(db, [partition.send_raw(headers, damaged)])
+    (parked,) = rows(db, "answers_v1_parked")
+    assert "wrong fields" in str(parked)
+    assert "words of somebody" not in str(parked)

@@ -121,6 +121,10 @@ class FakeWork:
     def __init__(self) -> None:
         self.acknowledged: list[Place] = []
         self.held_back: tuple[Band, ...] = ()
+        self.member = True
+
+    def is_member(self) -> bool:
+        return self.member
 
     async def oldest(self, partitions: Collection[int]) -> Mapping[int, int]:
         return dict.fromkeys(partitions, 1_000_000)

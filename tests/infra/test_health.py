@@ -1,0 +1,19 @@
+"""What /readyz may say to anybody: that something is away, not what a driver says about it."""
+
+import pytest
+
+from infra.health import READY, Health
+
+
+async def test_what_a_driver_says_is_for_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def well() -> str:
+        return READY
+
+    async def broken() -> str:
+        raise OSError('connection to "10.0.0.7" as "admin" failed')
+
+    health = Health({"redis": well, "postgres": broken}, commands_need=["postgres"])
+    report = await health.check()
+    assert not report.commands_ready
+    assert report.dependencies == {"redis": "ready", "postgres": "unreachable"}
+    assert "10.0.0.7" in caplog.records[0].reason  # type: ignore[attr-defined]  # of `extra`
