@@ -37,7 +37,8 @@ def complaint(name: str, status: int, body: Any, *, busy: tuple[int, ...] = (429
         )
     if status in (401, 403, 404, 405):
         about += f" (HTTP {status}); is this the right protocol and address, without a key?"
-    return EngineFailed(about, kind=f"HTTP {status}")
+    # 503 is what a load balancer says when no engine is there.
+    return EngineFailed(about, kind=f"HTTP {status}", reached=status != 503)
 
 
 def streamed_complaint(name: str, body: Any, *, said: bool) -> Complaint:

@@ -250,4 +250,5 @@ def silent(name: str) -> EngineFailed:
 
 def broken(name: str, error: Exception) -> EngineFailed:
     kind = type(error).__name__
-    return EngineFailed(f"{name}: {kind}: {error}"[:500], kind=kind)
+    reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return EngineFailed(f"{name}: {kind}: {error}"[:500], kind=kind, reached=reached)

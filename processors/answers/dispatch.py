@@ -2,12 +2,17 @@
 
 An engine that fails is left alone for a while, longer each time; one that is full, for a moment.
 Nothing is shown of a call that fails before its first token, so another engine simply takes it.
+
+What was accepted is answered: full engines are asked again until the answer's deadline, and so are
+absent ones if a part of the answer was shown already. Only an engine that had the request and then
+failed counts as an attempt, so that a request which breaks engines can't break them for ever.
 """
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 
 from processors.answers.engine import (
@@ -23,11 +28,13 @@ from processors.answers.engine import (
 
 log = logging.getLogger("thalweg.answers")
 
-DISPATCH_SECONDS_MAX = 30.0  # an engine that died is started again in less
+ENGINES_AWAY_SECONDS_MAX = 60.0  # a container that died is started again in less, with its model
 ATTEMPTS_MAX = 10  # a request that kills engines must not take them all down for ever
 PAUSE_AFTER_FAILURE_SECONDS = 0.25  # doubles with each failure in a row
 PAUSE_SECONDS_MAX = 5.0
+DOUBLINGS_MAX = 8  # any more are beyond PAUSE_SECONDS_MAX
 PAUSE_WHEN_FULL_SECONDS = 0.1  # about how soon an engine's batch has room again
+PAUSE_WHEN_FULL_SECONDS_MAX = 2.0  # it doubles for a call that is told so again and again
 MODELS_SECONDS_MAX = 30.0  # how long what an engine said of its models is believed
 
 
@@ -41,32 +48,44 @@ class _Seat:
     """In a row."""
     until: float = 0.0
     """Left alone until then (monotonic)."""
+    failure_until: float = 0.0
+    """The part of it that is because of the last failure."""
     models: tuple[str, ...] | None = None
     models_at: float = 0.0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def failed(self) -> None:
-        pause = min(PAUSE_SECONDS_MAX, PAUSE_AFTER_FAILURE_SECONDS * 2**self.failures)
+        """All calls that were in flight fail together: that is one failure."""
+        now = time.monotonic()
+        if now < self.failure_until:
+            return
+        doubled = PAUSE_AFTER_FAILURE_SECONDS * 2 ** min(self.failures, DOUBLINGS_MAX)
         self.failures += 1
-        self.until = time.monotonic() + pause
+        self.failure_until = now + min(PAUSE_SECONDS_MAX, doubled)
+        self.until = max(self.until, self.failure_until)
 
     def full(self) -> None:
-        self.until = time.monotonic() + PAUSE_WHEN_FULL_SECONDS
+        self.until = max(self.until, time.monotonic() + PAUSE_WHEN_FULL_SECONDS)
 
 
 class Dispatcher:
     """One per worker process. Knows the engines that the settings name."""
 
     def __init__(
-        self, engines: Sequence[Engine], *, seconds_max: float = DISPATCH_SECONDS_MAX
+        self, engines: Sequence[Engine], *, away_seconds_max: float = ENGINES_AWAY_SECONDS_MAX
     ) -> None:
         self._seats = [_Seat(engine) for engine in engines]
-        self._seconds_max = seconds_max
+        self._away_seconds_max = away_seconds_max
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def call(self, model: str, prompt: Prompt) -> "Call":
-        """A call that is not made yet; iterate over it."""
-        return Call(self, model, prompt, self._seconds_max)
+    def call(self, model: str, prompt: Prompt, *, seconds_max: float, begun: bool) -> "Call":
+        """A call that is not made yet; iterate over it.
+
+        `seconds_max` is what is left of the answer's time: so long it waits for an engine with room
+        and, if the answer has `begun` (something was shown), for any at all.
+        """
+        away_seconds_max = seconds_max if begun else min(seconds_max, self._away_seconds_max)
+        return Call(self, model, prompt, seconds_max, away_seconds_max)
 
     async def seats(self, model: str) -> list[_Seat]:
         """Engines that serve the model and are not left alone now, the best first."""
@@ -83,6 +102,14 @@ class Dispatcher:
                 task.add_done_callback(self._tasks.discard)
         able = [seat for seat in free if model in (seat.models or ())]
         return sorted(able, key=lambda seat: seat.in_flight)
+
+    def is_anybody_else(self, model: str, unable: Collection[Engine]) -> bool:
+        """Whether there is an engine, maybe away, that may serve the model and is not `unable`."""
+        return any(
+            seat.models is None or model in seat.models
+            for seat in self._seats
+            if seat.engine not in unable
+        )
 
     def is_served(self, model: str) -> bool | None:
         """None: not every engine has said what it serves."""
@@ -110,16 +137,37 @@ class Dispatcher:
             await seat.engine.close()
 
 
+@dataclass(slots=True)
+class _Full:
+    """When one call asks an engine again that had no room for it."""
+
+    until: float = 0.0
+    times: int = 0
+
+    def again(self) -> None:
+        doubled = PAUSE_WHEN_FULL_SECONDS * 2 ** min(self.times, DOUBLINGS_MAX)
+        self.times += 1
+        pause = min(PAUSE_WHEN_FULL_SECONDS_MAX, doubled) * random.uniform(0.5, 1)  # noqa: S311
+        self.until = time.monotonic() + pause
+
+
 class Call:
     """One call, on the first engine that gives a token."""
 
     def __init__(
-        self, dispatcher: Dispatcher, model: str, prompt: Prompt, seconds_max: float
+        self,
+        dispatcher: Dispatcher,
+        model: str,
+        prompt: Prompt,
+        seconds_max: float,
+        away_seconds_max: float,
     ) -> None:
         self._dispatcher = dispatcher
         self._model = model
         self._prompt = prompt
         self._seconds_max = seconds_max
+        self._away_seconds_max = away_seconds_max
+        self._full: dict[Engine, _Full] = {}
         self.engine: Engine | None = None
         """Who speaks."""
 
@@ -133,10 +181,14 @@ class Call:
         other.
         """
         until = time.monotonic() + self._seconds_max
-        last: Exception = EngineFailed(f"no engine serves the model {self._model!r} now")
+        last: Exception = EngineFailed(
+            f"no engine serves the model {self._model!r} now", reached=False
+        )
         unable: set[Engine] = set()
-        for _attempt in range(ATTEMPTS_MAX):
-            seat = await self._choose(until, prefer, avoid, unable)
+        attempts = 0
+        away_until = min(until, time.monotonic() + self._away_seconds_max)
+        while attempts < ATTEMPTS_MAX:
+            seat = await self._choose(away_until, prefer, avoid, unable)
             if seat is None:
                 break
             self.engine = seat.engine
@@ -156,9 +208,12 @@ class Call:
                 )
                 if said:
                     raise
+                attempts += error.reached
                 last, avoid, prefer = error, seat.engine, None
             except Overloaded as error:
                 seat.full()
+                self._full.setdefault(seat.engine, _Full()).again()
+                away_until = min(until, time.monotonic() + self._away_seconds_max)
                 last = error
             except CannotContinue as error:
                 unable.add(seat.engine)
@@ -174,7 +229,13 @@ class Call:
         """Waits for an engine; None if there is none in time."""
         while True:
             seats = await self._dispatcher.seats(self._model)
-            able = [seat for seat in seats if seat.engine not in unable]
+            now = time.monotonic()
+            able = [
+                seat
+                for seat in seats
+                if seat.engine not in unable
+                and not ((full := self._full.get(seat.engine)) and now < full.until)
+            ]
             for seat in able:
                 if seat.engine is prefer:
                     return seat
@@ -183,11 +244,11 @@ class Call:
                     return seat
             if able:
                 return able[0]
-            if unable and len(seats) == len(unable):
-                return None  # everybody who is there has said that it can't
+            if unable and not self._dispatcher.is_anybody_else(self._model, unable):
+                return None  # everybody has said that it can't
             if self._dispatcher.is_served(self._model) is False:
                 raise EngineRefused(f"No engine serves the model {self._model!r}.")
-            if time.monotonic() >= until:
+            if now >= until:
                 return None
             await asyncio.sleep(PAUSE_WHEN_FULL_SECONDS)
 

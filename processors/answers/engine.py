@@ -63,12 +63,14 @@ class EngineFailed(Exception):
     """The engine broke, hung, or ended its stream without a finish reason. Another may go on.
 
     The message may hold the engine's own words, which may repeat the request: it is not for logs.
-    `kind` is.
+    `kind` is. `reached`: it may have seen the request, so that may be what broke it; False: it is
+    away for everybody.
     """
 
-    def __init__(self, message: str, *, kind: str = "failed") -> None:
+    def __init__(self, message: str, *, kind: str = "failed", reached: bool = True) -> None:
         super().__init__(message)
         self.kind = kind
+        self.reached = reached
 
 
 class EngineRefused(Exception):

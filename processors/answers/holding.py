@@ -60,6 +60,8 @@ from processors.answers.text import TextGatherer
 log = logging.getLogger("thalweg.answers")
 
 NO_MEMBER_AGAIN_SECONDS = 0.5  # before looking again whether the group counts this worker in
+DEADLINE_MARGIN_SECONDS = 5.0  # so that it is the deadline that ends an answer, and says so
+UNREADABLE_LOADS_MAX = 20  # 10 s: a newer worker, if one is there by then, may understand it
 QUIET_CALLS_MAX = 3  # calls in a row that break before a character could be shown
 
 
@@ -113,6 +115,7 @@ class Holding:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._unreadable = 0  # loads in a row that failed for another reason than an outage
         # of the call under way
         self._speaking: asyncio.Task[None] | None = None
         self._call = 0
@@ -242,8 +245,10 @@ class Holding:
             self.put(LoadFailed())
             return
         except Exception:
+            self._unreadable += 1
             log.exception("a request could not be loaded", extra=self._extra())
-            self.put(LoadFailed())
+            given_up = self._unreadable >= UNREADABLE_LOADS_MAX
+            self.put(Loaded(False, False, False, 0, unreadable=True) if given_up else LoadFailed())
             return
         self._task = task
         left = min(task.seconds_left, self._around.limits.answer_seconds_max)
@@ -301,7 +306,13 @@ class Holding:
             raise RuntimeError("an engine is called before the request was loaded")
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
         gatherer = self._gatherer = TextGatherer(self._task.sampling.stop)
-        call = self._around.dispatcher.call(self._task.model, prompt)
+        left = self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
+        call = self._around.dispatcher.call(
+            self._task.model,
+            prompt,
+            seconds_max=left + DEADLINE_MARGIN_SECONDS,
+            begun=self._state.fold.next_index > 0,
+        )
         prefer = self._engine if speak.further else None
         said = False
         try:

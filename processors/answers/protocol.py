@@ -124,6 +124,7 @@ def _loaded(state: Held, put: Loaded | LoadFailed, fresh: UUID) -> Step:
         state,
         cancelled=state.cancelled or put.cancelled,
         expired=state.expired or put.expired,
+        unreadable=put.unreadable,
         tokens_max=put.tokens_max,
     )
     current = state.fold.claim
@@ -255,6 +256,8 @@ def _without_engine(state: Held, claims: int) -> tuple[EndKind, str, str | None]
         return EndKind.CANCELLED, "cancelled", None
     if state.expired:
         return EndKind.FAIL, "deadline", "The answer took longer than its deadline."
+    if state.unreadable:
+        return EndKind.FAIL, "unreadable", "The conversation cannot be read. Start a new one."
     if state.fold.tokens >= state.tokens_max or (
         state.fold.text_bytes >= state.bounds.answer_bytes_max
     ):

@@ -56,6 +56,7 @@ class Held:
     tokens_max: int = 0
     cancelled: bool = False
     expired: bool = False
+    unreadable: bool = False
     claim: ClaimId | None = None
     """The own claim that is under way or counts."""
     call: int = 0
@@ -96,6 +97,8 @@ class Loaded:
     """Nothing is left of the deadline."""
     tokens_max: int
     """Budget of the whole answer, what was said included."""
+    unreadable: bool = False
+    """What the event store holds cannot be understood, and it is not waited for any longer."""
 
 
 @dataclass(frozen=True, slots=True)
