@@ -52,7 +52,9 @@ class Subscription:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._channels: dict[bytes, Channel] = {}
-        self._sent: set[bytes] = set()
+        self._sent: dict[bytes, Channel] = {}
+        """What the connection is subscribed to, and for whom. A channel that was left and joined
+        again is another one, which waits for a confirmation of its own."""
         self._changed = asyncio.Event()
         self._heard_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -159,10 +161,11 @@ class Subscription:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            wanted = set(self._channels)
+            wanted = dict(self._channels)
+            new = [name for name, channel in wanted.items() if self._sent.get(name) is not channel]
             for command, names in (
-                ("UNSUBSCRIBE", self._sent - wanted),
-                ("SUBSCRIBE", wanted - self._sent),
+                ("UNSUBSCRIBE", self._sent.keys() - wanted.keys()),
+                ("SUBSCRIBE", new),
             ):
                 rest = sorted(names)
                 while rest:

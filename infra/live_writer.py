@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 
 from events.codec import encode_entry
 from infra.live_names import (
@@ -16,10 +17,15 @@ from infra.live_names import (
     kept_up_name,
     stream_name,
 )
-from processors.answers.recorder_ports import LiveUnavailable, Run
+from processors.answers.recorder_ports import LiveUnavailable, Run, RunRefused
 
 OPEN_EXPIRY_SECONDS = 86_400
 """A stream whose end never came leaves Redis after a day; its answer is long over."""
+
+OF_THE_SERVER = (NotConnected, NoScriptError, OutOfMemoryError, ReadOnlyError)
+OF_THE_SERVER_WORDS = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")
+"""What Redis answers when it can write no stream now; all else is about the one stream. Up to
+version 6 what a script's command said comes as a plain error that quotes it."""
 
 # KEYS: the stream. ARGV: channel, index of the first entry, expiry in ms once the end is recorded
 # (0: not yet), expiry in ms of a new stream, entries. Returns how many entries there are then.
@@ -55,7 +61,7 @@ class RedisLiveWriter:
         self._expiry_ms = int(expiry_seconds * 1_000)
         self._script = ""
 
-    async def append(self, runs: Sequence[Run]) -> Sequence[int]:
+    async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
         """See processors.answers.recorder.LiveWriter."""
         try:
             async with asyncio.timeout(REPLY_SECONDS_MAX):
@@ -68,9 +74,12 @@ class RedisLiveWriter:
         except FAILURES as error:
             raise LiveUnavailable(str(error)) from error
         for reply in replies:
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and _is_of_the_server(reply):
                 raise LiveUnavailable(str(reply)) from reply
-        return replies
+        return [
+            RunRefused(str(reply)) if isinstance(reply, Exception) else int(reply)
+            for reply in replies
+        ]
 
     async def _append(self, runs: Sequence[Run]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -111,3 +120,9 @@ class RedisLiveWriter:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    return isinstance(error, OF_THE_SERVER) or any(
+        word in str(error) for word in OF_THE_SERVER_WORDS
+    )

@@ -131,7 +131,10 @@ def connect(url: str) -> Db:
         connect_timeout=CONNECT_SECONDS_MAX,
         application_name="thalweg projections",
         options=(
-            f"-c idle_in_transaction_session_timeout={TRANSACTION_SECONDS_MAX}s"
+            # A crash of Postgres may take the last rows, and with them the positions of the same
+            # transactions: they are read from Kafka again.
+            "-c synchronous_commit=off"
+            f" -c idle_in_transaction_session_timeout={TRANSACTION_SECONDS_MAX}s"
             f" -c statement_timeout={STATEMENT_SECONDS_MAX}s"
         ),
         keepalives_idle=5,

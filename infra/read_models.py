@@ -18,6 +18,7 @@ from events.conversations import AnswerEnded
 from events.envelope import Recorded
 from gateway.answer_streams import AnswerRef, SourceUnavailable
 from gateway.ports import Caller
+from infra.event_store.datastore import VANISHING
 from infra.event_store.unreachable import unreachable
 from projections import answers, keys
 from projections.tables import POSITIONS, Tables
@@ -44,7 +45,7 @@ class ReadModels:
             max_size=connections_max,
             timeout=CONNECTION_SECONDS_MAX,
             max_idle=300,
-            kwargs={"autocommit": True, "application_name": "thalweg read models"},
+            kwargs={"autocommit": True, "application_name": "thalweg read models", **VANISHING},
             open=False,
         )
 

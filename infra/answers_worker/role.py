@@ -21,8 +21,8 @@ from infra.limits import Limits
 from infra.settings import Settings
 from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import Engine
-from processors.answers.holding import HoldingLimits
 from processors.answers.protocol_words import Bounds
+from processors.answers.surroundings import HoldingLimits
 from processors.answers.worker import Worker, WorkerLimits
 
 log = logging.getLogger("thalweg.answers")

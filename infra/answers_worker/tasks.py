@@ -69,15 +69,19 @@ class StoreRequests:
     async def load(self, request: Request) -> Task:
         try:
             row, events = await asyncio.gather(
-                self._store.find_answer(request.answer), self._store.load(request.conversation)
+                self._store.find_answer(request.answer), self._load(request)
             )
         except StoreUnavailable as error:
             raise RequestsUnavailable(str(error)) from error
+        if row is not None and row.ended:
+            return _ended(request)  # whatever the conversation holds
+        if isinstance(events, Exception):
+            raise events
         tree = _tree(events, request.answer)
         if row is None or tree.requested is None:
             # A store restored from an older backup: nobody waits for this answer any more.
             log.error("a request is not in the event store", extra={"answer": str(request.answer)})
-            return Task((), Sampling(max_tokens=1), request.model, 1, 0, True, False)
+            return _ended(request)
         sampling = tree.requested.sampling
         return Task(
             messages=tree.branch(tree.requested.parent),
@@ -85,9 +89,21 @@ class StoreRequests:
             model=tree.requested.model,
             tokens_max=min(sampling.max_tokens, self._answer_tokens_max),
             seconds_left=row.seconds_left,
-            ended=row.ended or tree.ended,
+            ended=tree.ended,
             cancel_requested=tree.cancel_requested,
         )
+
+    async def _load(self, request: Request) -> Sequence[Recorded] | Exception:
+        try:
+            return await self._store.load(request.conversation)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            return error
+
+
+def _ended(request: Request) -> Task:
+    return Task((), Sampling(max_tokens=1), request.model, 1, 0, True, False)
 
 
 def _tree(events: Sequence[Recorded], answer: AnswerId) -> _Tree:

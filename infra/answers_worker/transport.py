@@ -10,10 +10,14 @@
 - Producer: none. Faust's is idempotent only inside transactions.
 - Refusals: aiokafka's coordinator stands still after an error until somebody asks for it. Faust
   does not; ours does, and the app crashes with `GroupRefused`.
+- Stalls: after a rebalance Faust seeks, and if Kafka takes longer for that than a request may, it
+  takes the timeout for its own stop and never lets a message flow again. The app crashes with
+  `FlowStalled` instead.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -32,11 +36,16 @@ log = logging.getLogger("thalweg.answers")
 
 FETCH_WAIT_MILLISECONDS_MAX = 100  # a partition that is gained waits for the fetch under way
 GROUP_CHECK_SECONDS = 0.5  # a refused member notices it after this long at most
+RESUME_SECONDS_MAX = 10.0  # from an assignment to the first fetch: two requests to Kafka
 COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
 
 
 class GroupRefused(Exception):
     """Kafka did not let this member into its group, or has thrown it out with an error."""
+
+
+class FlowStalled(Exception):
+    """Partitions were assigned, and no message is fetched from them."""
 
 
 class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy skips faust
@@ -48,6 +57,7 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         loop = options.pop("loop")
         super().__init__(consumer, loop=loop, thread_loop=loop, **options)
         self._settled = False  # between the end of a rebalance and the beginning of the next
+        self._assigned_at = 0.0
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -92,7 +102,7 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         await self.consumer.on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._settled = True
+        self._settled, self._assigned_at = True, time.monotonic()
         # Before Faust lets messages flow: one of a partition that nobody knows of is dropped.
         self.app.were_assigned(generation_id, assigned)
         await self.consumer.on_partitions_assigned(assigned, generation_id)
@@ -109,6 +119,10 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
                 refused = GroupRefused(f"Kafka refuses this worker as a member: {error!r}")
                 refused.__cause__ = error
                 await self.crash(refused)
+                return
+            late = time.monotonic() - self._assigned_at > RESUME_SECONDS_MAX
+            if self._settled and self.app.rebalancing and late:
+                await self.crash(FlowStalled("messages do not flow after a rebalance"))
                 return
 
     @property

@@ -73,10 +73,10 @@ class ConversationRecorder(EventRecorder):
     ) -> None:
         super().__init__(datastore, events_table_name=events_table_name)
         self.sql_create_statements += [self._sql(CREATE_ANSWERS), self._sql(CREATE_OPEN_ANSWERS)]
-        self._insert_answers = self._sql(INSERT_ANSWERS)
-        self._end_answers = self._sql(END_ANSWERS)
-        self._select_answer = self._sql(SELECT_ANSWER)
-        self._count_open = self._sql(COUNT_OPEN)
+        self._insert_answers = self._query(INSERT_ANSWERS)
+        self._end_answers = self._query(END_ANSWERS)
+        self._select_answer = self._query(SELECT_ANSWER)
+        self._count_open = self._query(COUNT_OPEN)
 
     def _insert_events(
         self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any

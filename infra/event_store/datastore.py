@@ -1,14 +1,19 @@
 """One context's connection pool: eventsourcing's datastore, opened by a URL and bounded."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from eventsourcing.persistence import InternalError, OperationalError
 from eventsourcing.postgres import BasePostgresFactory, PostgresDatastore
 from eventsourcing.utils import strtobool
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
+from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.rows import DictRow, dict_row
+
+from infra.event_store.unreachable import WITHDRAWN
 
 POOL_WAIT_SECONDS_MAX = 1.0
 """For a connection; then the caller tries again or gives up, by its own deadline."""
@@ -24,6 +29,19 @@ LOCK_SECONDS_MAX = 4
 """For the table lock: less than a command waits in all."""
 TCP_USER_TIMEOUT_MILLISECONDS = 5_000
 """Sent and unacknowledged for so long: the network is gone, the connection counts as lost."""
+KEEPALIVES_IDLE_SECONDS = 5
+KEEPALIVES_INTERVAL_SECONDS = 2
+KEEPALIVES_COUNT = 3
+"""Who waits for an answer sends nothing: only keepalives tell that the other host has vanished,
+after some 11 s. The system's own bound is two hours."""
+
+VANISHING: dict[str, int] = {
+    "tcp_user_timeout": TCP_USER_TIMEOUT_MILLISECONDS,
+    "keepalives_idle": KEEPALIVES_IDLE_SECONDS,
+    "keepalives_interval": KEEPALIVES_INTERVAL_SECONDS,
+    "keepalives_count": KEEPALIVES_COUNT,
+}
+"""For libpq: how a connection finds out that the other host is gone."""
 
 
 class UnsafeSetting(Exception):
@@ -55,7 +73,7 @@ class Datastore(PostgresDatastore):
     ) -> None:
         refuse_unsafe_settings()
         parameters: dict[str, Any] = {
-            "tcp_user_timeout": TCP_USER_TIMEOUT_MILLISECONDS,
+            **VANISHING,
             "connect_timeout": CONNECT_SECONDS_MAX,
             "application_name": application_name,
             **conninfo_to_dict(database_url),
@@ -75,6 +93,25 @@ class Datastore(PostgresDatastore):
         # The constructor takes five parameters; a URL may have more (sslmode, options, ...).
         self.pool.kwargs = {**parameters, "row_factory": dict_row}
         self.pool.reconnect_timeout = RECONNECT_SECONDS_MAX
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Connection[DictRow]]:
+        """As the library's. A connection that Postgres has withdrawn is not used again, and counts
+        as lost (OperationalError): psycopg sees a bug of ours in it (InternalError).
+        """
+        try:
+            with super().get_connection() as connection:
+                try:
+                    yield connection
+                except WITHDRAWN as error:
+                    connection.close()  # the pool replaces it
+                    if isinstance(error, ReadOnlySqlTransaction):
+                        self.pool.drain()  # the others lead to the same server
+                    raise
+        except InternalError as error:
+            if isinstance(error.__cause__, WITHDRAWN):
+                raise OperationalError(str(error)) from error.__cause__
+            raise
 
     def after_connect_func(self) -> Callable[[Connection[Any]], None]:
         configure = super().after_connect_func()

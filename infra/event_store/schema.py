@@ -3,7 +3,7 @@
 from psycopg import Connection, OperationalError
 from psycopg.sql import SQL, Identifier
 
-from infra.event_store.datastore import CONNECT_SECONDS_MAX
+from infra.event_store.datastore import CONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.recorder import EventRecorder
 from infra.event_store.unreachable import unreachable
 
@@ -31,7 +31,7 @@ def create_schema(database_url: str, recorder: EventRecorder) -> None:
     schema = Identifier(recorder.datastore.schema)
     try:
         with Connection.connect(
-            database_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX
+            database_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, **VANISHING
         ) as connection:
             connection.execute(TAKE_LOCK)  # until the connection is closed
             context = recorder.datastore.schema

@@ -3,12 +3,22 @@
 import logging
 import time
 
+from psycopg.errors import (
+    IdleInTransactionSessionTimeout,
+    ReadOnlySqlTransaction,
+    TransactionTimeout,
+)
+
 from commands.errors import StoreUnavailable
 
 log = logging.getLogger("thalweg.event_store")
 
 WARNING_SECONDS = 5.0
 """Between lines of the log: while Postgres is away every command fails alike."""
+
+WITHDRAWN = (IdleInTransactionSessionTimeout, TransactionTimeout, ReadOnlySqlTransaction)
+"""We were paused in a transaction for too long, or this server does not lead any more after a
+failover. To psycopg these are no OperationalErrors; to us the connection is lost all the same."""
 
 _warned_at = float("-inf")
 

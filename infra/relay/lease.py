@@ -17,6 +17,10 @@ from infra.event_store.recorder import EVENTS_TABLE
 
 Connection = AsyncConnection[TupleRow]
 
+LOCK_SECONDS_MAX = 2.0
+"""A lease's row is held and waited for by half the lease, and this at most: statements on it take
+milliseconds, so whoever holds it for longer is paused, and must not hold up a successor."""
+
 
 class StoreWasRestored(Exception):
     """The last event that was sent is not in the store: it is not the store that it was."""
@@ -72,6 +76,10 @@ RELEASE = SQL(
 STATE_AT = SQL("SELECT state FROM {schema}.{table} WHERE notification_id = %s")
 NOTIFY = SQL("NOTIFY {channel}")
 WITHOUT_WAITING = "SET synchronous_commit = off"
+BOUNDS = SQL(
+    "SELECT set_config('idle_in_transaction_session_timeout', %(bound)s, false),"
+    " set_config('lock_timeout', %(bound)s, false)"
+)
 WAITING = "SET LOCAL synchronous_commit = on"
 
 
@@ -97,7 +105,10 @@ class Lease:
         return statement.format(schema=Identifier(self._context), table=Identifier(EVENTS_TABLE))
 
     async def prepare(self) -> None:
+        """Bounds what a relay that is paused in its transaction may hold up: the row's lock."""
         await self._connection.execute(WITHOUT_WAITING)
+        bound = f"{int(min(self._seconds / 2, LOCK_SECONDS_MAX) * 1_000)}ms"
+        await self._connection.execute(BOUNDS, {"bound": bound})
 
     async def take(self) -> Held | None:
         """The lease, if nobody holds it. Raises StoreWasRestored."""

@@ -27,9 +27,10 @@ from commands.errors import StoreUnavailable
 from events.codec import decode_stored, to_cloudevent
 from events.envelope import Recorded
 from events.topics import Topics
-from infra.event_store.datastore import CONNECT_SECONDS_MAX, TCP_USER_TIMEOUT_MILLISECONDS
+from infra.event_store.datastore import CONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.recorder import EVENTS_TABLE, channel_of
 from infra.event_store.store import prepare_schema
+from infra.event_store.unreachable import WITHDRAWN
 from infra.kafka.producer import Delivered, NotDelivered, ProducerFull
 from infra.relay.lease import Held, Lease, released_channel
 
@@ -69,6 +70,8 @@ SELECT_EVENTS = SQL(
     " WHERE total - bytes < %s ORDER BY notification_id"
 )
 LISTEN = SQL("LISTEN {}")
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable, *WITHDRAWN)
+"""Of the database: it is tried again with fresh connections."""
 
 
 class Sender(Protocol):
@@ -146,7 +149,7 @@ class Relay:
                     await asyncio.to_thread(prepare_schema, self._context, self._database_url)
                     self._prepared = True
                 await self._session()
-            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as error:
+            except LOST as error:
                 log.warning("the relay lost its database: %s", error)
                 pause = PAUSE_SECONDS if monotonic() - started > PAUSE_SECONDS_MAX else pause * 2
                 pause = min(pause, PAUSE_SECONDS_MAX)
@@ -160,7 +163,7 @@ class Relay:
             autocommit=True,
             prepare_threshold=0,
             connect_timeout=CONNECT_SECONDS_MAX,
-            tcp_user_timeout=TCP_USER_TIMEOUT_MILLISECONDS,
+            **VANISHING,
             application_name=f"thalweg-relay-{self._context}-{os.getpid()}",
         )
 

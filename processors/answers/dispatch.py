@@ -144,11 +144,12 @@ class _Full:
     until: float = 0.0
     times: int = 0
 
-    def again(self) -> None:
+    def again(self) -> float:
         doubled = PAUSE_WHEN_FULL_SECONDS * 2 ** min(self.times, DOUBLINGS_MAX)
         self.times += 1
         pause = min(PAUSE_WHEN_FULL_SECONDS_MAX, doubled) * random.uniform(0.5, 1)  # noqa: S311
         self.until = time.monotonic() + pause
+        return self.until
 
 
 class Call:
@@ -212,11 +213,12 @@ class Call:
                 last, avoid, prefer = error, seat.engine, None
             except Overloaded as error:
                 seat.full()
-                self._full.setdefault(seat.engine, _Full()).again()
-                away_until = min(until, time.monotonic() + self._away_seconds_max)
+                again_at = self._full.setdefault(seat.engine, _Full()).again()
+                away_until = min(until, again_at + self._away_seconds_max)
                 last = error
             except CannotContinue as error:
-                unable.add(seat.engine)
+                unable.add(seat.engine)  # another may come back that can
+                away_until = min(away_until, time.monotonic() + ENGINES_AWAY_SECONDS_MAX)
                 last = error
             finally:
                 seat.in_flight -= 1

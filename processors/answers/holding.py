@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,21 +18,17 @@ from events import trace
 from events.answers import ClaimId, Fold
 from events.ids import fresh_id
 from processors.answers import engine as engines
-from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import Engine, Finished, FinishReason, Prompt
 from processors.answers.ports import (
     NotSent,
     Place,
     Request,
-    Requests,
     RequestsUnavailable,
     Task,
-    TokenLog,
 )
 from processors.answers.protocol import hold, room, step
 from processors.answers.protocol_words import (
     Acknowledge,
-    Bounds,
     EngineFailed,
     EngineFinished,
     Expired,
@@ -55,6 +50,7 @@ from processors.answers.protocol_words import (
     TimerFired,
     Wait,
 )
+from processors.answers.surroundings import Surroundings
 from processors.answers.text import TextGatherer
 
 log = logging.getLogger("thalweg.answers")
@@ -63,31 +59,6 @@ NO_MEMBER_AGAIN_SECONDS = 0.5  # before looking again whether the group counts t
 DEADLINE_MARGIN_SECONDS = 5.0  # so that it is the deadline that ends an answer, and says so
 UNREADABLE_LOADS_MAX = 20  # 10 s: a newer worker, if one is there by then, may understand it
 QUIET_CALLS_MAX = 3  # calls in a row that break before a character could be shown
-
-
-@dataclass(frozen=True, slots=True)
-class HoldingLimits:
-    """The bounds of one held request; the defaults and their reasons are in the settings."""
-
-    bounds: Bounds
-    answer_seconds_max: float
-    claim_again_seconds: float
-    load_again_seconds: float
-    chunk_delay_seconds_max: float
-    chunk_bytes_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all held requests of a worker share."""
-
-    worker: str
-    tokens: TokenLog
-    requests: Requests
-    dispatcher: Dispatcher
-    limits: HoldingLimits
-    is_member: Callable[[], bool]
-    """Of the consumer group: see `Work`."""
 
 
 class Holding:

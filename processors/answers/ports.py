@@ -56,7 +56,7 @@ class Requests(Protocol):
     """The event store, as far as requests go."""
 
     async def load(self, request: Request) -> Task:
-        """Raises RequestsUnavailable."""
+        """Raises RequestsUnavailable. Any other error: what is stored cannot be understood."""
 
 
 class NotSent(Exception):

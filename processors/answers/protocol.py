@@ -201,8 +201,7 @@ def _produce_failed(state: Held, claim: ClaimId, fresh: UUID) -> Step:
 
 
 def _read(state: Held, record: TokenRecord, fresh: UUID) -> Step:
-    before = state.fold
-    state = replace(state, fold=fold(before, record))
+    state = replace(state, fold=fold(state.fold, record))
     if state.fold.end is not None:
         return _done(state, Acknowledge())
     if state.claim is None:
@@ -258,9 +257,8 @@ def _without_engine(state: Held, claims: int) -> tuple[EndKind, str, str | None]
         return EndKind.FAIL, "deadline", "The answer took longer than its deadline."
     if state.unreadable:
         return EndKind.FAIL, "unreadable", "The conversation cannot be read. Start a new one."
-    if state.fold.tokens >= state.tokens_max or (
-        state.fold.text_bytes >= state.bounds.answer_bytes_max
-    ):
+    is_long = state.fold.text_bytes >= state.bounds.answer_bytes_max
+    if is_long or state.fold.tokens >= state.tokens_max:
         return EndKind.FINISH, "length", None
     if claims > state.bounds.claims_without_progress_max:
         error = f"{claims - 1} attempts in a row brought no text. Do not send this request again."

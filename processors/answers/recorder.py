@@ -26,6 +26,7 @@ from processors.answers.recorder_ports import (
     LiveWriter,
     LogRecord,
     Outcome,
+    RunRefused,
     TokenLog,
 )
 
@@ -86,6 +87,8 @@ class Recorder:
         self._committed: dict[int, int] = {}
         self._owing: OrderedDict[AnswerId, Following] = OrderedDict()
         self._owes = asyncio.Event()
+        self._refused: dict[AnswerId, Following] = {}
+        self._signed_at = 0.0
         self._waiting: set[asyncio.Task[None]] = set()
         self._warned_at = 0.0
         self._at_once = asyncio.Semaphore(ENDS_AT_ONCE_MAX)
@@ -112,8 +115,9 @@ class Recorder:
         self._kept_up.discard(partition)
         self._paused -= {partition}
         if gone is not None:
-            for answer in [a for a, f in self._owing.items() if f.partition == partition]:
-                del self._owing[answer]
+            for debts in (self._owing, self._refused):
+                for answer in [a for a, f in debts.items() if f.partition == partition]:
+                    del debts[answer]
 
     # the loops
 
@@ -213,6 +217,7 @@ class Recorder:
                     if over and following.fold.end is None:
                         folds.forget(following.answer)
                         self._owing.pop(following.answer, None)
+                        self._refused.pop(following.answer, None)
                         self.counts.forgotten += 1
 
     # ends
@@ -267,11 +272,13 @@ class Recorder:
     # live streams
 
     async def _write_live(self) -> None:
-        """Whatever has gathered while the last round trip ran goes into the next."""
+        """Whatever has gathered while the last round trip ran goes into the next.
+
+        Under load something is always owed, so the sign of life does not wait for the debts.
+        """
         delay = RETRY_SECONDS_MIN
-        kept_up_at = 0.0
         while True:
-            wait = max(0.0, kept_up_at + KEEP_UP_SECONDS - time.monotonic())
+            wait = max(0.0, self._signed_at + KEEP_UP_SECONDS - time.monotonic())
             try:
                 async with asyncio.timeout(wait):
                     await self._owes.wait()
@@ -281,9 +288,8 @@ class Recorder:
             try:
                 while self._owing:
                     await self._append_some()
-                if time.monotonic() - kept_up_at >= KEEP_UP_SECONDS:
-                    kept_up_at = time.monotonic()
-                    await self._keep_up()
+                    await self._sign_if_due()
+                await self._sign_if_due()
                 delay = RETRY_SECONDS_MIN
             except LiveUnavailable as error:
                 log.warning("live streams can't be written", extra={"reason": str(error)})
@@ -297,13 +303,41 @@ class Recorder:
         runs = [following.run() for following in taken]
         has = await self._live.append(runs)
         for following, run, entries in zip(taken, runs, has, strict=True):
-            following.added(run, entries)
+            if isinstance(entries, int):
+                following.added(run, entries)
+                self._refused.pop(following.answer, None)
             if self._owing.get(following.answer) is not following:
                 continue  # its partition went elsewhere meanwhile
-            if following.owes:
+            if isinstance(entries, RunRefused):
+                self._set_aside(following, entries)
+            elif following.owes:
                 self._owing.move_to_end(following.answer)
             else:
                 del self._owing[following.answer]
+
+    def _set_aside(self, following: Following, refused: RunRefused) -> None:
+        """One stream that can't be written holds up nobody else's; it is tried again later."""
+        del self._owing[following.answer]
+        if following.recorded:  # its readers find the recorded end
+            self._refused.pop(following.answer, None)
+            return
+        if following.answer not in self._refused:
+            log.warning(
+                "a live stream takes no entries; it is tried again until the end is recorded."
+                " If this lasts, delete its key in Redis",
+                extra={"answer": str(following.answer), "reason": refused.reason},
+            )
+        self._refused[following.answer] = following
+
+    async def _sign_if_due(self) -> None:
+        if time.monotonic() - self._signed_at < KEEP_UP_SECONDS:
+            return
+        self._signed_at = time.monotonic()
+        for answer, following in self._refused.items():
+            if following.owes:
+                self._owing.setdefault(answer, following)
+                self._owes.set()
+        await self._keep_up()
 
     async def _keep_up(self) -> None:
         """Where our own sign of life is gone, Redis lost its data: every stream is looked at."""

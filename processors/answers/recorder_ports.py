@@ -29,14 +29,22 @@ class Run:
     """The end is in the event store: the stream's expiry starts."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunRefused:
+    """This one stream can't be written: something else stands under its name, say."""
+
+    reason: str
+
+
 class LiveWriter(Protocol):
     """Implementation: infra/live_writer.py."""
 
-    async def append(self, runs: Sequence[Run]) -> Sequence[int]:
-        """For each run how many entries the stream has afterwards.
+    async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
+        """For each run how many entries the stream has afterwards, or that it was refused alone.
 
         Less than the run's first index: entries before it are missing, and nothing was added. Of a
-        run that the stream has in part only the rest is added. Raises LiveUnavailable.
+        run that the stream has in part only the rest is added. Raises LiveUnavailable if no stream
+        can be written now.
         """
 
     async def keep_up(self, partitions: Iterable[int], recorder: str) -> frozenset[int]:

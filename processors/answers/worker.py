@@ -15,7 +15,7 @@ from events.answers import EMPTY, Fold, fold
 from events.conversations import Band
 from events.ids import AnswerId
 from processors.answers.dispatch import Dispatcher
-from processors.answers.holding import Holding, HoldingLimits, Surroundings
+from processors.answers.holding import Holding
 from processors.answers.ports import (
     LogUnavailable,
     Place,
@@ -26,6 +26,7 @@ from processors.answers.ports import (
     Work,
 )
 from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
+from processors.answers.surroundings import HoldingLimits, Surroundings
 
 log = logging.getLogger("thalweg.answers")
 
@@ -60,7 +61,9 @@ class _Tail:
     end: int
     """At the assignment."""
     folds: dict[AnswerId, Fold] = field(default_factory=dict)
-    """Of open answers that are not held."""
+    """Of open answers that are not held. None is dropped before the partition is: whoever took a
+    begun answer for a new one would write an end at index 0 and believe in it.
+    """
 
     @property
     def ready(self) -> bool:
@@ -276,11 +279,11 @@ class Worker:
                 holding.put(Read(record))
             elif record.answer not in self._ended:
                 said = fold(tail.folds.get(record.answer, EMPTY), record)
-                if said.end is None:
-                    tail.folds[record.answer] = said
-                else:
+                if said.end is not None:
                     tail.folds.pop(record.answer, None)
                     self._remember(record.answer, said)
+                elif said is not EMPTY:  # the rest of an answer that began before this tail
+                    tail.folds[record.answer] = said
         if tail.ready and not was_ready:
             self._folded(read.partition)
 

@@ -1,5 +1,6 @@
 """The verbs of `thalweg` against a whole installation, and what keys of other tenants may not."""
 
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,15 @@ from tests.system.conftest import client
 
 REVOKED_SECONDS_MAX = 5
 """As docs/api.md says."""
+
+
+def line_of(thalweg: RunningThalweg, name: str, tenant: str) -> str:
+    """The line of a key in the list."""
+    listed = thalweg.cli("keys", "list", "--tenant", tenant)
+    assert listed.returncode == 0, listed.stderr
+    lines = [line for line in listed.stdout.splitlines() if name in line]
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.fixture
@@ -43,7 +53,7 @@ def test_chat_shows_the_answer_while_it_is_said(numbered: RunningThalweg) -> Non
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        first = process.stdout.read1(64)  # type: ignore[attr-defined]
+        first = os.read(process.stdout.fileno(), 64)
         assert process.poll() is None
         assert b" 0" in first
         assert b" 50" not in first
@@ -61,23 +71,22 @@ def test_chat_says_why_there_is_no_answer(numbered: RunningThalweg) -> None:
 def test_a_new_key_works_at_once_and_a_revoked_one_no_more(
     numbered: RunningThalweg, new_key: Callable[[str, str], str]
 ) -> None:
-    name = f"test {uuid4()}"
-    key = new_key(name, "default")
+    name, tenant = f"test {uuid4()}", f"tenant {uuid4()}"
+    key = new_key(name, tenant)
     with client(numbered, key) as http:
         assert http.get("/v1/models").status_code == 200
-        listed = [line for line in numbered.cli("keys", "list").stdout.splitlines() if name in line]
-        assert len(listed) == 1
-        assert " valid " in listed[0]
-        assert key not in listed[0]
-        revoked = numbered.cli("keys", "revoke", listed[0].split()[0])
+        line = line_of(numbered, name, tenant)
+        assert " valid " in line
+        assert key not in line
+        assert name not in numbered.cli("keys", "list").stdout  # those of the default tenant
+        revoked = numbered.cli("keys", "revoke", line.split()[0], "--tenant", tenant)
         assert revoked.returncode == 0, revoked.stderr
         wait_for(
             lambda: http.get("/v1/models").status_code == 401,
             "the revoked key to be refused",
             seconds_max=REVOKED_SECONDS_MAX,
         )
-    listed = [line for line in numbered.cli("keys", "list").stdout.splitlines() if name in line]
-    assert " revoked " in listed[0]
+    assert " revoked " in line_of(numbered, name, tenant)
 
 
 def test_an_unknown_key_cannot_be_revoked(numbered: RunningThalweg) -> None:

@@ -7,6 +7,7 @@ from confluent_kafka.cimpl import NewTopic
 from events.topics import Topics
 from infra.kafka.consumer import LogReader
 from infra.kafka.topics import (
+    SessionTimeoutRefused,
     TooFewReplicas,
     TopicsMissing,
     TopicsNotMade,
@@ -126,3 +127,15 @@ async def test_a_kafka_that_is_not_there_is_named(
     monkeypatch.setattr("infra.kafka.topics.KAFKA_SECONDS_MAX", 0.5)
     with pytest.raises(TopicsNotMade, match=r"127\.0\.0\.1:9 does not answer"):
         await make_topics("127.0.0.1:9", topics, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "option"),
+    [(0.3, "group.min.session.timeout.ms"), (3_600, "group.max.session.timeout.ms")],
+)
+async def test_a_session_timeout_that_the_brokers_refuse_is_refused_at_the_start(
+    kafka: str, topics: Topics, seconds: float, option: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"session_timeout_seconds": seconds})
+    with pytest.raises(SessionTimeoutRefused, match=f"have {option}=.*SESSION_TIMEOUT_SECONDS"):
+        await make_topics(kafka, topics, settings)

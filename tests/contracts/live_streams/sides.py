@@ -11,7 +11,7 @@ from events.answers import Entry, EntryEnd
 from events.conversations import EndKind, Usage
 from events.ids import AnswerId, ConversationId, fresh_id
 from gateway.answer_streams import AnswerRef, LiveStreams, Source, SourceUnavailable
-from processors.answers.recorder_ports import LiveUnavailable, LiveWriter, Run
+from processors.answers.recorder_ports import LiveUnavailable, LiveWriter, Run, RunRefused
 
 FINISH = EntryEnd(EndKind.FINISH, "stop", None, Usage(prompt_tokens=3, completion_tokens=9))
 
@@ -59,13 +59,15 @@ class _Stream:
 
 
 class MemoryLiveStreams:
-    """Both sides in one process. `away` makes every call fail."""
+    """Both sides in one process. `away` makes every call fail; what is `refusing` takes nothing."""
 
     def __init__(self) -> None:
         self._streams: dict[UUID, _Stream] = {}
         self._marks: set[int] = set()
         self.kept_up = True
         self.away = False
+        self.refusing: set[UUID] = set()
+        self.signs = 0
         self.expiring: set[UUID] = set()
 
     def stream(self, answer: UUID) -> list[Entry]:
@@ -74,13 +76,15 @@ class MemoryLiveStreams:
     def _of(self, answer: UUID) -> _Stream:
         return self._streams.setdefault(answer, _Stream())
 
-    async def append(self, runs: Sequence[Run]) -> Sequence[int]:
+    async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
         await asyncio.sleep(0)
         if self.away:
             raise LiveUnavailable("away")
         return [self._append(run) for run in runs]
 
-    def _append(self, run: Run) -> int:
+    def _append(self, run: Run) -> int | RunRefused:
+        if run.answer in self.refusing:
+            return RunRefused("as the test wants it")
         stream = self._of(run.answer)
         if len(stream.entries) >= run.first:
             stream.entries += run.entries[len(stream.entries) - run.first :]
@@ -92,6 +96,7 @@ class MemoryLiveStreams:
     async def keep_up(self, partitions: Iterable[int], recorder: str) -> frozenset[int]:
         if self.away:
             raise LiveUnavailable("away")
+        self.signs += 1
         without = frozenset(partitions) - self._marks
         self._marks |= without
         return without

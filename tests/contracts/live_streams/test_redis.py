@@ -14,7 +14,7 @@ from infra.live_streams import RedisLiveStreams
 from infra.live_writer import OPEN_EXPIRY_SECONDS, RedisLiveWriter
 from infra.servers import EmbeddedServers
 from infra.servers.redis import RedisServer
-from processors.answers.recorder_ports import LiveUnavailable
+from processors.answers.recorder_ports import LiveUnavailable, Run, RunRefused
 from tests.contracts.live_streams.sides import Sides, a_ref, a_run, collect, words
 from tests.contracts.live_streams.suite import LiveStreamsContract
 
@@ -97,11 +97,13 @@ async def test_a_full_redis_refuses_and_says_so(mortal: RedisServer) -> None:
         assert await sides.writer.append([a_run(ref, words(10))]) == [10]
 
 
-async def eventually_append(sides: Sides, run: object) -> int:
+async def eventually_append(sides: Sides, run: Run) -> int:
     async with asyncio.timeout(10):
         while True:
             try:
-                return (await sides.writer.append([run]))[0]  # type: ignore[list-item]
+                (has,) = await sides.writer.append([run])
+                assert isinstance(has, int)
+                return has
             except LiveUnavailable:
                 await asyncio.sleep(0.02)
 
@@ -126,5 +128,26 @@ async def test_the_subscription_outlives_the_answers_to_its_own_pings(
             assert await source.after(-1, seconds_max=0.3) == ()
         async with sides.reader.follow(ref) as source:
             assert await source.after(-1, seconds_max=0.3) == ()
+            await sides.writer.append([a_run(ref, words(2))])
+            assert await collect(source, -1, 1) == words(2)
+
+
+async def test_what_stands_under_a_streams_name_refuses_that_stream_alone(redis_url: str) -> None:
+    taken, free = a_ref(), a_ref()
+    async with both_sides(redis_url) as sides, Redis.from_url(redis_url) as client:
+        await client.set(stream_name("thalweg", taken.answer), "not a stream")
+        has = await sides.writer.append([a_run(taken, words(2)), a_run(free, words(3))])
+        assert isinstance(has[0], RunRefused)
+        assert has[1] == 3
+
+
+async def test_an_answer_left_and_joined_again_at_once_is_confirmed(redis_url: str) -> None:
+    ref = a_ref()
+    async with both_sides(redis_url) as sides:
+        async with sides.reader.follow(ref) as source:
+            assert await source.after(-1, seconds_max=0) == ()
+        # Nothing awaits in between: the listening task sees the same name as before.
+        async with sides.reader.follow(ref) as source:
+            assert await source.after(-1, seconds_max=0) == ()
             await sides.writer.append([a_run(ref, words(2))])
             assert await collect(source, -1, 1) == words(2)

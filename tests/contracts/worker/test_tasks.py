@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from commands.errors import StoreUnavailable
+from events.codec import Undecodable
 from events.conversations import (
     AnswerCancelRequested,
     AnswerEnded,
@@ -35,8 +36,11 @@ class Stored:
 
     def __init__(self, *events: Event, row: AnswerRow | None = None) -> None:
         self.events, self.row, self.away = events, row, False
+        self.unreadable = False
 
     async def load(self, stream: UUID) -> Sequence[Recorded]:
+        if self.unreadable:
+            raise Undecodable("an event of a later version")
         if self.away:
             raise StoreUnavailable("postgres is away")
         return [Recorded(fresh_id(), stream, n, META, e) for n, e in enumerate(self.events, 1)]
@@ -138,3 +142,20 @@ async def test_a_store_that_is_away_is_told() -> None:
     store.away = True
     with pytest.raises(RequestsUnavailable):
         await requests(store).load(request(AnswerId(fresh_id())))
+
+
+async def test_a_conversation_that_cannot_be_read_is_told_unless_the_answer_has_ended() -> None:
+    answer = AnswerId(fresh_id())
+    store = Stored(row=row(answer))
+    store.unreadable = True
+    with pytest.raises(Undecodable):
+        await requests(store).load(request(answer))
+    store.row = row(answer, ended=True)
+    assert (await requests(store).load(request(answer))).ended
+
+
+async def test_a_message_whose_parent_is_missing_is_told() -> None:
+    first = posted("hello", MessageId(fresh_id()))
+    reply = asked(first.message)
+    with pytest.raises(KeyError):
+        await requests(Stored(first, reply, row=row(reply.answer))).load(request(reply.answer))

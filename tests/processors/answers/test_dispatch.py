@@ -1,6 +1,7 @@
 """Which engine speaks, and what happens when it cannot."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -19,7 +20,14 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
-from tests.processors.answers.fakes import MODEL, FakeEngine, breaking_after, counting, numbers
+from tests.processors.answers.fakes import (
+    MODEL,
+    FakeEngine,
+    Script,
+    breaking_after,
+    counting,
+    numbers,
+)
 
 PROMPT = Prompt((Message(Role.USER, "5"),), "", Sampling(max_tokens=100), 100)
 
@@ -27,11 +35,15 @@ PROMPT = Prompt((Message(Role.USER, "5"),), "", Sampling(max_tokens=100), 100)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS", 0.001)
+    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS_MAX", 0.004)
     monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 0.002)
+    monkeypatch.setattr(dispatch, "PAUSE_SECONDS_MAX", 0.008)
 
 
-async def say(dispatcher: Dispatcher, model: str = MODEL, prompt: Prompt = PROMPT) -> str:
-    call = dispatcher.call(model, prompt)
+async def say(
+    dispatcher: Dispatcher, model: str = MODEL, *, seconds_max: float = 10, begun: bool = False
+) -> str:
+    call = dispatcher.call(model, PROMPT, seconds_max=seconds_max, begun=begun)
     async with aclosing(call.tokens()) as items:
         return "".join([item.text async for item in items if isinstance(item, Token)])
 
@@ -44,7 +56,7 @@ async def refusing(error: Exception) -> AsyncIterator[Token | Finished]:
 async def test_the_engine_with_the_least_in_flight_speaks() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
     dispatcher = Dispatcher(engines)
-    calls = [dispatcher.call(MODEL, PROMPT).tokens() for _ in range(4)]
+    calls = [dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False).tokens() for _ in range(4)]
     for call in calls:
         await anext(call)
     assert [engine.open for engine in engines] == [2, 2]
@@ -77,7 +89,7 @@ async def test_an_engine_that_fails_before_a_word_is_replaced_unnoticed() -> Non
 
 async def test_a_failure_in_the_middle_is_told() -> None:
     dispatcher = Dispatcher([FakeEngine("a", breaking_after(3))])
-    call = dispatcher.call(MODEL, PROMPT).tokens()
+    call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False).tokens()
     assert [await anext(call) for _ in range(3)] == [Token(f" {n}", n) for n in range(3)]
     with pytest.raises(EngineFailed):
         await anext(call)
@@ -87,7 +99,7 @@ async def test_another_engine_is_preferred_after_a_failure() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
     dispatcher = Dispatcher(engines)
     for _ in range(3):
-        call = dispatcher.call(MODEL, PROMPT)
+        call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False)
         async with aclosing(call.tokens(avoid=engines[0])) as items:
             assert [item async for item in items]
         assert call.engine is engines[1]
@@ -97,31 +109,83 @@ async def test_the_same_engine_is_preferred_for_a_further_call() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
     dispatcher = Dispatcher(engines)
     for _ in range(3):
-        call = dispatcher.call(MODEL, PROMPT)
+        call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False)
         async with aclosing(call.tokens(prefer=engines[1])) as items:
             assert [item async for item in items]
         assert call.engine is engines[1]
 
 
-async def test_an_engine_that_is_full_is_asked_again() -> None:
-    full = 3
+def failing(times: int, error: Exception) -> Script:
+    """Raises the error so many times, then says what it is asked."""
+    left = times
 
     async def script(prompt: Prompt) -> AsyncIterator[Token | Finished]:
-        nonlocal full
-        if full:
-            full -= 1
-            raise Overloaded
+        nonlocal left
+        if left:
+            left -= 1
+            raise error
         async for item in counting(prompt):
             yield item
 
-    assert await say(Dispatcher([FakeEngine("a", script)])) == numbers(5)
+    return script
 
 
-async def test_engines_that_stay_full_are_told_in_a_bounded_time() -> None:
+async def test_a_full_engine_is_asked_again_however_often() -> None:
+    engine = FakeEngine("a", failing(4 * dispatch.ATTEMPTS_MAX, Overloaded()))
+    assert await say(Dispatcher([engine], away_seconds_max=0.05)) == numbers(5)
+
+
+async def test_engines_that_stay_full_are_told_when_the_time_is_over() -> None:
     engine = FakeEngine("a", lambda _: refusing(Overloaded()))
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(say(Dispatcher([engine])), 20)
-    assert len(engine.calls) == dispatch.ATTEMPTS_MAX
+        await asyncio.wait_for(say(Dispatcher([engine]), seconds_max=0.2), 20)
+
+
+async def test_a_full_engine_is_asked_less_often_by_each_call_that_it_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS_MAX", 10)
+    engine = FakeEngine("a", lambda _: refusing(Overloaded()))
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(say(Dispatcher([engine]), seconds_max=0.25), 20)
+    assert 3 <= len(engine.calls) <= 10, "the pauses double: 1, 2, 4, ... 128 ms at most"
+
+
+async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
+    away = EngineFailed("refused", reached=False)
+    engine = FakeEngine("a", failing(2 * dispatch.ATTEMPTS_MAX, away))
+    assert await say(Dispatcher([engine])) == numbers(5)
+
+
+async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_deadline() -> None:
+    engine = FakeEngine("a", failing(10**9, EngineFailed("refused", reached=False)))
+    dispatcher = Dispatcher([engine], away_seconds_max=0.05)
+    with pytest.raises(EngineFailed, match="refused"):
+        await say(dispatcher)
+    saying = asyncio.create_task(say(dispatcher, begun=True))
+    await asyncio.wait([saying], timeout=0.3)  # six times as long
+    assert not saying.done()
+    engine.script = counting
+    assert await saying == numbers(5)
+    engine.script = failing(10**9, EngineFailed("refused", reached=False))
+    with pytest.raises(EngineFailed, match="refused"):
+        await say(dispatcher, begun=True, seconds_max=0.05)
+
+
+async def test_calls_that_fail_together_are_one_failure_and_pauses_stay_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 1.0)
+    monkeypatch.setattr(dispatch, "PAUSE_SECONDS_MAX", 5.0)
+    dispatcher = Dispatcher([FakeEngine("a")])
+    seat = dispatcher._seats[0]
+    for _ in range(64):
+        seat.failed()
+    assert seat.until - time.monotonic() <= 1
+    for _ in range(2_000):
+        seat.failure_until = 0  # the pause is over
+        seat.failed()
+    assert 4 < seat.until - time.monotonic() <= 5
 
 
 async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times() -> None:
@@ -145,7 +209,7 @@ async def test_none_within_the_bound_is_a_failure() -> None:
     engine = FakeEngine("a")
     engine.unreachable = True
     with pytest.raises(EngineFailed, match="no engine serves"):
-        await say(Dispatcher([engine], seconds_max=0.05))
+        await say(Dispatcher([engine], away_seconds_max=0.05))
 
 
 async def test_one_that_cannot_continue_leaves_it_to_the_others() -> None:
@@ -153,6 +217,13 @@ async def test_one_that_cannot_continue_leaves_it_to_the_others() -> None:
     assert await say(Dispatcher(engines)) == numbers(5)
     with pytest.raises(CannotContinue):
         await say(Dispatcher(engines[:1]))
+
+
+async def test_one_that_can_continue_is_waited_for_if_it_is_away() -> None:
+    back = FakeEngine("b", failing(1, EngineFailed("refused", reached=False)))
+    engines = [FakeEngine("a", lambda _: refusing(CannotContinue())), back]
+    assert await say(Dispatcher(engines), begun=True) == numbers(5)
+    assert len(engines[0].calls) == 1
 
 
 async def test_a_refusal_is_final() -> None:

@@ -14,9 +14,9 @@ from events.ids import AnswerId, fresh_id
 from processors.answers import worker as worker_module
 from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
-from processors.answers.holding import HoldingLimits
 from processors.answers.ports import Request
 from processors.answers.protocol_words import Bounds
+from processors.answers.surroundings import HoldingLimits
 from processors.answers.worker import Worker, WorkerLimits
 from tests.processors.answers.fakes import (
     FakeEngine,
@@ -44,6 +44,7 @@ class House:
     engines: list[FakeEngine] = field(default_factory=list)
     unfinished_requests_max: int = 4
     chunk_delay_seconds_max: float = 0.02
+    away_seconds_max: float = 10
     worker: Worker = field(init=False)
 
     def make(self, name: str = "w1") -> Worker:
@@ -60,7 +61,9 @@ class House:
             tokens=self.log,
             work=self.work,
             requests=self.requests,
-            dispatcher=Dispatcher(self.engines or [self.engine]),
+            dispatcher=Dispatcher(
+                self.engines or [self.engine], away_seconds_max=self.away_seconds_max
+            ),
             limits=WorkerLimits(holding, self.unfinished_requests_max, 30),
         )
         return self.worker
@@ -177,6 +180,16 @@ async def test_what_has_ended_in_the_log_is_acknowledged_without_a_load() -> Non
         worker.take(asked)
         await house.acknowledged(asked)
     assert house.requests.loads == 0
+
+
+async def test_the_rest_of_an_answer_whose_beginning_is_not_read_takes_no_room() -> None:
+    house = House()
+    old, answer = ClaimId(0, fresh_id()), AnswerId(fresh_id())
+    house.log.write(0, Chunk(answer, old, 7, " 7", 1))
+    house.log.write(0, End(answer, old, 8, EndKind.FINISH, "stop", None, "", 0, Usage()))
+    async with running(house) as worker:
+        await house.until(lambda: worker.ready, "folded")
+        assert not worker._tails[0].folds
 
 
 async def test_a_repeat_of_a_held_or_ended_request_is_acknowledged_with_it() -> None:

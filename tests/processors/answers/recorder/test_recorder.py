@@ -1,7 +1,7 @@
 """The recorder against a log, live streams and an event store in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
@@ -11,6 +11,7 @@ from events.answers import Claim, ClaimId
 from events.ids import fresh_id
 from processors.answers import recorder as module
 from processors.answers.recorder import Recorder
+from processors.answers.recorder_ports import Run, RunRefused
 from tests.contracts.live_streams.sides import MemoryLiveStreams
 from tests.processors.answers.recorder.fakes import MemoryEnds, MemoryLog, MemoryTokenLog, Speaker
 
@@ -18,7 +19,7 @@ from tests.processors.answers.recorder.fakes import MemoryEnds, MemoryLog, Memor
 class World:
     def __init__(self) -> None:
         self.log = MemoryLog()
-        self.live = MemoryLiveStreams()
+        self.live: MemoryLiveStreams = MemoryLiveStreams()
         self.ends = MemoryEnds()
 
     def speaker(self) -> Speaker:
@@ -249,3 +250,69 @@ async def test_folds_of_lost_partitions_are_dropped(world: World) -> None:
         speaker.say("not mine")
         await asyncio.sleep(0.03)
         assert world.live.stream(speaker.answer) == before
+
+
+class NeverIdle(MemoryLiveStreams):
+    """While a round trip runs, another token comes and is folded."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self.speaker = world.speaker()
+        self.recorder: Recorder
+        self.trips = 0
+
+    async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
+        has = await super().append(runs)
+        self.trips += 1
+        self.speaker.say("more ")
+        await becomes(lambda: self.recorder.counts.records == len(self._world.log.records))
+        return has
+
+
+async def test_the_sign_of_life_is_renewed_while_there_is_always_something_to_write(
+    world: World,
+) -> None:
+    live = world.live = NeverIdle(world)
+    async with world.recorder() as recorder:
+        live.recorder = recorder
+        live.speaker.claim()
+        live.speaker.say("first ")
+        await becomes(lambda: live.trips)
+        signs = live.signs
+        await becomes(lambda: live.signs > signs + 3)
+
+
+async def test_a_stream_that_can_not_be_written_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS_PER_PIPELINE_MAX", 2)
+    stuck = [world.speaker() for _ in range(2)]
+    world.live.refusing = {speaker.answer for speaker in stuck}
+    well = world.speaker()
+    async with world.recorder():
+        for speaker in (*stuck, well):
+            speaker.claim()
+            speaker.say("a")
+        for _ in range(5):
+            await becomes(lambda: world.live.stream(well.answer) == well.entries)
+            well.say("b")
+            stuck[0].say("c")
+        signs = world.live.signs
+        await becomes(lambda: world.live.signs > signs + 1)
+        world.live.refusing = set()
+        await becomes(lambda: all(world.live.stream(s.answer) == s.entries for s in stuck))
+
+
+async def test_a_stream_that_never_was_written_is_given_up_once_its_end_is_recorded(
+    world: World,
+) -> None:
+    speaker = world.speaker()
+    world.live.refusing = {speaker.answer}
+    async with world.recorder() as recorder:
+        speaker.claim()
+        speaker.say("a")
+        await becomes(lambda: recorder._refused)
+        speaker.end("b")
+        await becomes(lambda: speaker.answer in world.ends.recorded)
+        await becomes(lambda: not recorder._refused and not recorder._owing)
