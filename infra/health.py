@@ -81,7 +81,7 @@ class GroupHealth:
 
     def _ask(self, group: str) -> str:
         if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+            self._admin = AdminClient({"bootstrap.servers": self._bootstrap}, logger=log)
         asked = self._admin.describe_consumer_groups([group], request_timeout=CHECK_SECONDS_MAX)
         found = asked[group].result(CHECK_SECONDS_MAX)
         if found.state != ConsumerGroupState.STABLE:

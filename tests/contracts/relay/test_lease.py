@@ -1,5 +1,6 @@
 """The row that says who leads: epochs rise, and only the last one's holder changes anything."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from time import monotonic
@@ -9,6 +10,7 @@ import pytest
 
 from events.ids import fresh_id
 from infra.event_store.store import prepare_schema
+from infra.event_store.unreachable import WITHDRAWN
 from infra.relay.lease import Held, Lease
 from tests.fixtures.servers import DatabaseUrl
 
@@ -83,6 +85,30 @@ async def test_a_holder_whose_session_is_gone_is_not_waited_for(connect: Connect
     began = monotonic()
     assert (await take(successor)).epoch == 2
     assert monotonic() - began < 5
+
+
+async def test_a_relay_that_is_paused_while_it_takes_the_lease_holds_up_nobody(
+    connect: Connect,
+) -> None:
+    _, paused = await connect(SHORT)
+    successor, _ = await connect(SHORT)
+    began = monotonic()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(paused.transaction())
+        await paused.execute("UPDATE accounts.relay SET epoch = epoch + 1")
+        # The row is locked now, and whoever locked it sends nothing more.
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    held = await take(successor)
+                    break
+                except psycopg.errors.LockNotAvailable:
+                    continue
+        stack.pop_all()
+    assert monotonic() - began < 5
+    assert held.epoch == 1
+    with pytest.raises((psycopg.OperationalError, *WITHDRAWN)):
+        await paused.execute("COMMIT")
 
 
 async def test_a_released_lease_is_free_at_once(connect: Connect) -> None:

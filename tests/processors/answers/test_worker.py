@@ -182,16 +182,6 @@ async def test_what_has_ended_in_the_log_is_acknowledged_without_a_load() -> Non
     assert house.requests.loads == 0
 
 
-async def test_the_rest_of_an_answer_whose_beginning_is_not_read_takes_no_room() -> None:
-    house = House()
-    old, answer = ClaimId(0, fresh_id()), AnswerId(fresh_id())
-    house.log.write(0, Chunk(answer, old, 7, " 7", 1))
-    house.log.write(0, End(answer, old, 8, EndKind.FINISH, "stop", None, "", 0, Usage()))
-    async with running(house) as worker:
-        await house.until(lambda: worker.ready, "folded")
-        assert not worker._tails[0].folds
-
-
 async def test_a_repeat_of_a_held_or_ended_request_is_acknowledged_with_it() -> None:
     house = House()
     asked = house.ask(50)

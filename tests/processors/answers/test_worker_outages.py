@@ -1,13 +1,13 @@
-"""The worker on fakes, when something it needs is away, full, or not to be understood."""
+"""The worker on fakes, when what it needs is away, full, incomplete or not to be understood."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from events.answers import Chunk, Claim, ClaimId
-from events.conversations import EndKind
-from events.ids import fresh_id
+from events.answers import Chunk, Claim, ClaimId, End
+from events.conversations import EndKind, Usage
+from events.ids import AnswerId, fresh_id
 from processors.answers import dispatch, holding
 from processors.answers.engine import EngineFailed, Finished, Overloaded, Prompt, Token
 from tests.processors.answers.fakes import counting, numbers, request, task
@@ -121,3 +121,13 @@ async def test_who_is_in_no_group_claims_over_nobody_and_goes_on_when_it_is_back
         go.set()
         await house.acknowledged(asked)
     assert house.log.of(asked.answer).text == numbers(8)
+
+
+async def test_the_rest_of_an_answer_whose_beginning_is_not_read_takes_no_room() -> None:
+    house = House()
+    old, answer = ClaimId(0, fresh_id()), AnswerId(fresh_id())
+    house.log.write(0, Chunk(answer, old, 7, " 7", 1))
+    house.log.write(0, End(answer, old, 8, EndKind.FINISH, "stop", None, "", 0, Usage()))
+    async with running(house) as worker:
+        await house.until(lambda: worker.ready, "folded")
+        assert not worker._tails[0].folds
