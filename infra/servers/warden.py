@@ -17,6 +17,8 @@ import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 4
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -47,11 +49,14 @@ def become(uid: int, gid: int) -> None:
 
     PostgreSQL refuses to run as root, while the data or the virtual environment may lie below a
     folder of mode 700. One capability says exactly that (CAP_DAC_READ_SEARCH; where a container
-    has taken it away, CAP_DAC_OVERRIDE); as an ambient one it survives exec.
+    has taken it away, CAP_DAC_OVERRIDE); as an ambient one it survives exec. initdb asks with
+    access(2) whether it may run postgres, and the kernel answers that without the capabilities of
+    a user who is not root, unless the secure bit says to leave them alone.
     """
     linux = sys.platform == "linux"
     libc = _libc() if linux else None
     if libc is not None:
+        libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(gid)

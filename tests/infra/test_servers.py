@@ -165,6 +165,18 @@ def test_postgres_runs_below_a_folder_of_any_mode(tmp_path: Path, mode: int) -> 
             assert servers.postgres.data.stat().st_uid != 0
 
 
+def test_who_has_left_root_may_run_what_lies_below_a_folder_of_mode_700(tmp_path: Path) -> None:
+    """initdb asks the kernel so about the postgres of a virtual environment below such a folder."""
+    program = tmp_path / "locked" / "program"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    program.parent.chmod(0o700)
+    leave = "warden.become(65534, 65534);" if os.geteuid() == 0 else ""
+    ask = f"import os; from infra.servers import warden; {leave} print(os.access({str(program)!r}, 1))"
+    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "True"
+
+
 def test_two_homes_run_side_by_side(tmp_path: Path) -> None:
     with (
         embedded(tmp_path / "one", "postgres", "redis") as one,

@@ -161,3 +161,27 @@ def test_restarts_come_at_once_then_ever_later_up_to_the_bound() -> None:
     assert [backoff.after(0) for _ in range(6)] == [0, 0.25, 0.5, 1, 1, 1]
     assert backoff.after(3600) == 0
     assert [backoff.after(0) for _ in range(40)][-1] == 1
+
+
+async def test_a_role_comes_back_even_if_its_state_can_not_be_written(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    pid = pid_of(running, "relay")
+    with monkeypatch.context() as patch:
+        patch.setattr("infra.supervisor.write_state", full)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: part(running, "relay").pid not in (None, pid))
+
+
+async def test_a_watch_that_fails_is_told(
+    running: Supervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    running._watch("a part", fails())
+    told: list[str] = []
+    await until(lambda: told.append(capsys.readouterr().out) or "a part is not" in "".join(told))
