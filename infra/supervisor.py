@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol
 
 from infra.children import Backoff, Child, role_command
@@ -90,7 +90,7 @@ class Supervisor:
             log_bytes_max=self.settings.log_bytes_max,
             restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
             say=self._display.say,
-            changed=self._write_state,
+            changed=self._tell_state,
         )
 
     @property
@@ -105,6 +105,27 @@ class Supervisor:
         address = f"http://{self.settings.local_host}:{self.settings.port}"
         write_state(self.settings.home, self.parts, address=address)
 
+    def _tell_state(self) -> None:
+        """`ps` shows old news if the disk is full; that must not end the watch over a part."""
+        try:
+            self._write_state()
+        except OSError as problem:
+            self._display.say(f"state.json can't be written, so `ps` shows old news: {problem}")
+
+    def _watch(self, name: str, work: Coroutine[object, object, None]) -> None:
+        """Runs `work` until `stop`; its end is told, for nobody awaits it."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                words = f"{type(problem).__name__}: {problem}"
+                self._display.say(
+                    f"{name} is not watched any more ({words}); stop everything and start it again"
+                )
+
+        task = asyncio.create_task(work, name=f"watches {name}")
+        task.add_done_callback(ended)
+        self._tasks.append(task)
+
     # start --------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -114,13 +135,13 @@ class Supervisor:
         prepared = asyncio.create_task(self._prepare.run_once()) if self._prepare else None
         try:
             for child in children:
-                self._tasks.append(asyncio.create_task(child.keep()))
+                self._watch(child.name, child.keep())
                 self._display.state(child.name, "starting")
             if self._engine is not None:
                 self._engine.go()
             await asyncio.gather(*(self._start_server(name) for name in self._server_parts))
             for name in self._server_parts:
-                self._tasks.append(asyncio.create_task(self._watch_server(name)))
+                self._watch(name, self._watch_server(name))
             if prepared is not None and self._prepare is not None:
                 self._display.state(PREPARE, "starting")
                 self._prepare.go()
@@ -158,7 +179,7 @@ class Supervisor:
             if server.running or self._stopping:
                 continue
             part.pid, part.state = None, "restarting"
-            self._write_state()
+            self._tell_state()
             delay = backoff.after(time.monotonic() - began)
             when = f"in {delay:g} s" if delay else "now"
             self._display.say(f"{name} ended; it is started again {when}")

@@ -159,6 +159,9 @@ class _PartitionReader:
             self.failed = "nobody listened any more"
         except (KafkaException, ReadFailed) as error:
             self.failed = str(error)
+        except Exception as error:  # who listens asks anew, and the log must know why
+            self.failed = type(error).__name__
+            log.exception("a reader of tokens failed", extra={"partition": self.partition})
         finally:
             self.failed = self.failed or "closed"
             self._ended(self)

@@ -147,7 +147,7 @@ async def _gateway_parts(settings: Settings) -> AsyncIterator[Gateway]:
         for engine in engines:
             stack.push_async_callback(engine.close)
         served = ServedModels(engines)
-        await _run_beside(stack, served.run())
+        await run_beside(stack, served.run(), name="models that engines serve")
         groups = GroupHealth(settings.kafka_servers)
         yield Gateway(
             conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
@@ -209,7 +209,7 @@ def _health(
 
 async def _relay(settings: Settings) -> None:
     from infra.kafka.producer import Producer
-    from infra.relay import Relay
+    from infra.relay import Relay, stopped_alone
 
     async def one(context: str) -> None:
         producer = Producer(settings.kafka_servers, client_id=f"relay-{context}")
@@ -223,7 +223,7 @@ async def _relay(settings: Settings) -> None:
             events_per_read_max=settings.relay_events_per_read_max,
         )
         try:
-            await _until_cancelled(relay.run(), relay.stop)
+            await stopped_alone(context, _until_cancelled(relay.run(), relay.stop))
         finally:
             await producer.close()
 
@@ -307,15 +307,23 @@ async def _wait_for_keys(settings: Settings, stream: UUID, position: int) -> Non
         await models.close()
 
 
-async def _run_beside(stack: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
-    """Runs `work` until the stack is left."""
-    task = asyncio.create_task(work)
+async def run_beside(
+    stack: AsyncExitStack, work: Coroutine[object, object, None], *, name: str
+) -> None:
+    """Runs `work` until the stack is left. If it fails, what is inside the stack is cancelled and
+    the stack raises: nobody goes on without it, and the supervisor starts the role again.
+    """
 
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async def noticed() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a task of this role failed, so the role ends", extra={"task": name})
+            raise
 
-    stack.push_async_callback(end)
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    task = group.create_task(noticed(), name=name)
+    stack.callback(task.cancel)
 
 
 async def _until_cancelled(work: Coroutine[object, object, T], stop: Callable[[], None]) -> T:

@@ -35,7 +35,7 @@ KEEPALIVES_COUNT = 3
 """Who waits for an answer sends nothing: only keepalives tell that the other host has vanished,
 after some 11 s. The system's own bound is two hours."""
 
-VANISHING: dict[str, int] = {
+VANISHING: dict[str, Any] = {
     "tcp_user_timeout": TCP_USER_TIMEOUT_MILLISECONDS,
     "keepalives_idle": KEEPALIVES_IDLE_SECONDS,
     "keepalives_interval": KEEPALIVES_INTERVAL_SECONDS,

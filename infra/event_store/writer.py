@@ -139,6 +139,16 @@ class Writer:
     # In the writer's thread -------------------------------------------------------------------
 
     def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+                return
+            except Exception:  # without this thread every append would wait in vain, for ever
+                log.exception("the writer failed, and goes on with what is queued")
+                threading.Event().wait(RETRY_PAUSE_SECONDS)
+
+    def _work(self) -> None:
+        """Returns when the writer is closed and nothing is left to store."""
         deferred: list[Waiting] = []
         while True:
             with self._wake:

@@ -275,7 +275,9 @@ class _Client:
             self._client.poll(POLL_SECONDS)
         self._client.purge()
         self._client.poll(0)
-        self._client.close()  # waits for librdkafka's threads, here and not on the loop
+        # Waits for librdkafka's threads, here and not on the loop; tells once more why it broke.
+        with suppress(KafkaException):
+            self._client.close()
         self._call(lambda: self._owner._gone(self))
 
     # on the loop --------------------------------------------------------------------------

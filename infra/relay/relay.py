@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
 from commands.errors import StoreUnavailable
-from events.codec import decode_stored, to_cloudevent
+from events.codec import Headers, Undecodable, decode_stored, to_cloudevent
 from events.envelope import Recorded
 from events.topics import Topics
 from infra.event_store.datastore import CONNECT_SECONDS_MAX, VANISHING
@@ -254,37 +254,49 @@ class Relay:
                 continue
             acknowledgements: list[asyncio.Future[Delivered]] = []
             for start in range(0, len(rows), EVENTS_PER_TURN):
-                for _, stream, version, type_name, state in rows[start : start + EVENTS_PER_TURN]:
-                    recorded = decode_stored(stream, version, type_name, state)
-                    for future in await self._send_one(recorded, resets):
-                        acknowledgements.append(future)
-                        outstanding.add(future)
-                        future.add_done_callback(outstanding.discard)
+                recorded = [_decode(*row[1:]) for row in rows[start : start + EVENTS_PER_TURN]]
+                for future in await self._send_some(recorded, resets):
+                    acknowledgements.append(future)
+                    outstanding.add(future)
+                    future.add_done_callback(outstanding.discard)
                 if len(rows) > EVENTS_PER_TURN:
                     await asyncio.sleep(0)
             position = rows[-1][0]
-            await flight.put(Sent(position, recorded.id, acknowledgements))
+            await flight.put(Sent(position, recorded[-1].id, acknowledgements))
         await flight.put(None)
         await asyncio.Event().wait()  # until `_advance` has seen the last acknowledgement
 
-    async def _send_one(self, recorded: Recorded, resets: int) -> list["asyncio.Future[Delivered]"]:
-        key, headers, value = to_cloudevent(recorded)
+    async def _send_some(
+        self, recorded: Sequence[Recorded], resets: int
+    ) -> list["asyncio.Future[Delivered]"]:
+        """Sends events to their topics, in order within each.
+
+        Work goes first: a broker takes the requests of a connection one by one, and a worker waits
+        for this one. Between topics there is no order to keep.
+        """
+        sends = [
+            (place > 0, topic, *to_cloudevent(one))
+            for one in recorded
+            for place, topic in enumerate(self._topics.routes(one.event))
+        ]
         futures = []
-        for topic in self._topics.routes(recorded.event):
-            while True:
-                if self._producer.resets != resets:
-                    # Something older failed. Sent through the fresh client, this would overtake it.
-                    raise NotDelivered("an earlier event was not delivered")
-                if monotonic() > self._leased_until:
-                    raise LeaseLost("it could not be renewed in time")
-                try:
-                    futures.append(
-                        self._producer.send(topic, key=key, value=value, headers=headers)
-                    )
-                    break
-                except ProducerFull:
-                    await asyncio.sleep(FULL_PAUSE_SECONDS)
+        for _, topic, key, headers, value in sorted(sends, key=lambda send: not send[0]):
+            futures.append(await self._send_one(topic, key, headers, value, resets))
         return futures
+
+    async def _send_one(
+        self, topic: str, key: bytes, headers: Headers, value: bytes, resets: int
+    ) -> "asyncio.Future[Delivered]":
+        while True:
+            if self._producer.resets != resets:
+                # Something older failed. Sent through the fresh client, this would overtake it.
+                raise NotDelivered("an earlier event was not delivered")
+            if monotonic() > self._leased_until:
+                raise LeaseLost("it could not be renewed in time")
+            try:
+                return self._producer.send(topic, key=key, value=value, headers=headers)
+            except ProducerFull:
+                await asyncio.sleep(FULL_PAUSE_SECONDS)
 
     async def _advance(
         self, lease: Lease, epoch: int, flight: "asyncio.Queue[Sent | None]"
@@ -330,6 +342,17 @@ class Relay:
         if not await lease.renew(epoch):
             raise LeaseLost("another relay took the lease")
         self._leased_until = asked + self._lease_seconds
+
+
+def _decode(stream: UUID, position: int, type_name: str, state: bytes) -> Recorded:
+    try:
+        return decode_stored(stream, position, type_name, state)
+    except Undecodable:
+        log.error(  # the trace would show what the event says
+            "an event can't be read",
+            extra={"stream": str(stream), "position": position, "type": type_name},
+        )
+        raise
 
 
 async def _within(seconds: float, condition: Awaitable[object]) -> None:

@@ -172,7 +172,8 @@ def test_who_has_left_root_may_run_what_lies_below_a_folder_of_mode_700(tmp_path
     program.touch(mode=0o755)
     program.parent.chmod(0o700)
     leave = "warden.become(65534, 65534);" if os.geteuid() == 0 else ""
-    ask = f"import os; from infra.servers import warden; {leave} print(os.access({str(program)!r}, 1))"
+    may_run = f"print(os.access({str(program)!r}, os.X_OK))"
+    ask = f"import os; from infra.servers import warden; {leave} {may_run}"
     asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "True"
 

@@ -15,11 +15,15 @@ async def test_a_task_beside_that_fails_ends_what_it_stands_beside() -> None:
         raise ZeroDivisionError
 
     finished = asyncio.Event()
-    with pytest.raises(ExceptionGroup) as raised:
+
+    async def role() -> None:
         async with asyncio.timeout(SECONDS_MAX), AsyncExitStack() as stack:
             stack.callback(finished.set)
             await run_beside(stack, fails(), name="fails")
             await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await role()
     assert raised.group_contains(ZeroDivisionError)
     assert finished.is_set()
 

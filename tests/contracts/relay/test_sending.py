@@ -154,7 +154,7 @@ async def test_without_a_notification_the_store_is_read_all_the_same(
     url: str, store: ConversationStore
 ) -> None:
     sender = ScriptedSender()
-    store.recorder.channel_name = "somewhere_else"
+    store.recorder._notify = b"NOTIFY somewhere_else"
     async with running(Relay("conversations", url, sender, Topics("test"))):
         await post(store, 1)
         await eventually(lambda: len(sender.landed) == 1)

@@ -25,9 +25,11 @@ async def a_worker(installation: Installation) -> AsyncIterator[asyncio.Task[Non
     task = asyncio.create_task(
         run_answers(installation.settings, installation.topics, installation.store)
     )
-    yield task
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_session_timeout_that_the_brokers_refuse_ends_the_worker_with_what_to_do(

@@ -180,8 +180,8 @@ async def test_without_redis_ends_are_recorded_and_later_all_is_streamed(world: 
         over.end("c")
         await becomes(lambda: over.answer in world.ends.recorded)
         world.live.away = False
-        for speaker in (open_one, over):
-            await becomes(lambda s=speaker: world.live.stream(s.answer) == s.entries)
+        both = (open_one, over)
+        await becomes(lambda: all(world.live.stream(s.answer) == s.entries for s in both))
 
 
 async def test_a_flush_is_noticed_without_a_new_token(world: World) -> None:

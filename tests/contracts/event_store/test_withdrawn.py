@@ -1,0 +1,120 @@
+"""Connections that Postgres withdraws from a store that is well otherwise; what else vanishes."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from time import sleep
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from infra.event_store import datastore as module
+from infra.event_store import open_conversation_store
+from infra.event_store.store import CONNECTIONS_MAX
+from infra.event_store.unreachable import WITHDRAWN
+from infra.event_store.writer import LOST, Writer
+from tests.contracts.event_store.appends import append
+from tests.fixtures.servers import DatabaseUrl
+
+pytestmark = pytest.mark.slow
+DETECTED_SECONDS_MAX = 15
+
+
+def vanishing_seconds(connection: psycopg.Connection[Any]) -> int:
+    """How long after the last packet a connection finds out that the other host is gone."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+        if not own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            return 2**31
+        idle, interval, count = (
+            own.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+    return idle + interval * count
+
+
+async def test_a_host_that_vanishes_is_noticed(database_url: DatabaseUrl) -> None:
+    store = await open_conversation_store(database_url("conversations"))
+    with store.recorder.datastore.get_connection() as connection:
+        assert vanishing_seconds(connection) <= DETECTED_SECONDS_MAX
+    await store.close()
+
+
+async def test_a_writer_that_was_paused_in_its_transaction_stores_after_it_wakes(
+    database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", 0.1)
+    store = await open_conversation_store(database_url("conversations"))
+    go_on = store.recorder._fetch_ids_after_insert_events
+    pauses = [0.5]
+
+    def pause(curs: Cursor[DictRow], stored_events: Sequence[Any], **rest: Any) -> Any:
+        done = go_on(curs, stored_events, **rest)
+        if pauses:
+            sleep(pauses.pop())
+        return done
+
+    monkeypatch.setattr(store.recorder, "_fetch_ids_after_insert_events", pause)
+    for _ in range(2):
+        given = append()
+        receipt = await store.append(given)
+        assert (receipt.position, receipt.repeated) == (1, False)
+        assert list(await store.load(given.stream)) == list(given.events)
+    assert not pauses
+    await store.close()
+
+
+async def test_a_transaction_that_postgres_ended_counts_as_a_lost_connection(
+    database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where psycopg reads what Postgres said last, it is no OperationalError of psycopg's."""
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", 0.1)
+    store = await open_conversation_store(database_url("conversations"))
+
+    def pause() -> None:
+        with store.recorder.datastore.transaction(commit=True) as cursor:
+            cursor.execute("SELECT 1")
+            sleep(0.5)
+            cursor.execute("SELECT 1")
+
+    with pytest.raises(LOST) as raised:
+        await asyncio.to_thread(pause)
+    assert isinstance(raised.value.__cause__, WITHDRAWN)
+    await store.append(append())
+    await store.close()
+
+
+async def test_connections_to_a_server_that_leads_no_more_are_replaced(
+    database_url: DatabaseUrl,
+) -> None:
+    store = await open_conversation_store(database_url("conversations"))
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS_MAX):
+            connection = stack.enter_context(store.recorder.datastore.get_connection())
+            connection.execute("SET default_transaction_read_only = on")  # as a standby is
+    for _ in range(3):
+        given = append()
+        assert not (await store.append(given)).repeated
+        assert list(await store.load(given.stream)) == list(given.events)
+    await store.close()
+
+
+async def test_the_writer_outlives_a_bug_of_its_own(
+    database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_conversation_store(database_url("conversations"))
+    take, bugs = store._writer._take, [ZeroDivisionError()]
+
+    def fails_once(_: Writer, deferred: list[Any]) -> Any:
+        if bugs:
+            raise bugs.pop()
+        return take(deferred)
+
+    monkeypatch.setattr(Writer, "_take", fails_once)
+    assert (await store.append(append())).position == 1
+    assert not bugs
+    await store.close()
