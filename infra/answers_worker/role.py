@@ -89,7 +89,7 @@ async def run_answers(
         limits=worker_limits(settings),
     )
     try:
-        await tokens.start()
+        await asyncio.gather(tokens.start(), work.start())
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
             group.create_task(_consume(settings, topics, worker, watermarks, work))

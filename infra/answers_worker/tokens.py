@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from events.answers import TokenRecord
@@ -16,6 +18,8 @@ from processors.answers.ports import LogUnavailable, NotSent, Span, TokenRead
 log = logging.getLogger("thalweg.answers")
 
 RECORDS_PER_READ_MAX = 500  # decoding more would hold the loop for milliseconds
+START_SECONDS_MAX = 5.0  # with Kafka away the role begins all the same
+FIRST_READ_SECONDS = 0.2  # a client's first fetch takes up to a second, a later one milliseconds
 READ_SECONDS_MAX = 0.5  # a read without records only goes round
 
 
@@ -31,7 +35,15 @@ class KafkaTokens:
 
     async def start(self) -> None:
         """Connects, so that the first answer does not wait for it. Never fails."""
-        await self._producer.start()
+        await asyncio.gather(self._producer.start(), self._first_read())
+
+    async def _first_read(self) -> None:
+        with suppress(LogUnavailable, TimeoutError):
+            async with asyncio.timeout(START_SECONDS_MAX):
+                span = (await self.locate({0: int(time.time() * 1_000)}))[0]
+                await self._reader.add({(self._topic, 0): span.end})
+                await self._reader.read(seconds_max=FIRST_READ_SECONDS)
+                await self._reader.remove([(self._topic, 0)])
 
     def send(
         self, partition: int, conversation: ConversationId, record: TokenRecord

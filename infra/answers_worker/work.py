@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from events.conversations import Band
@@ -15,6 +16,8 @@ from processors.answers.ports import LogUnavailable, Place
 
 log = logging.getLogger("thalweg.answers")
 
+START_SECONDS_MAX = 5.0  # with Kafka away the role begins all the same
+FIRST_READ_SECONDS = 0.2  # a client's first fetch takes up to a second, a later one milliseconds
 PEEK_SECONDS_MAX = 10.0  # to read one message of each partition that has unacknowledged ones
 
 
@@ -35,6 +38,17 @@ class KafkaWork:
         self._topics = topics
         self._watermarks = watermarks
         self.pressure: Pressure | None = None
+
+    async def start(self) -> None:
+        """Connects, so that the first assignment does not wait for it. Never fails."""
+        topic = self._topics.all_work[0]
+        with suppress(QueryFailed, LogUnavailable, TimeoutError):
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await self.oldest([0])
+                ends = await self._reader.end_offsets(topic, [0])
+                await self._reader.assign({(topic, 0): ends[0]})
+                await self._reader.read(seconds_max=FIRST_READ_SECONDS)
+                await self._reader.assign({})
 
     async def oldest(self, partitions: Collection[int]) -> Mapping[int, int]:
         now = int(time.time() * 1_000)
