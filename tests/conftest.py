@@ -14,7 +14,7 @@ for name in [
 ]:
     del os.environ[name]
 
-SLOW_ROOMS = ("system", "faults", "bench", "local_engine", "demo_model")
+SLOW_ROOMS = ("contracts", "system", "faults", "bench", "local_engine", "demo_model")
 SERVERS = "unstarted_servers"  # the fixture below every other one that starts a server
 
 
