@@ -67,3 +67,6 @@ class Recorded:
     position: int
     meta: Meta
     event: Event
+    sealed: str | None = None
+    """The personal fields of `event`, encrypted under a key that was not at hand, or is no more:
+    in `event` they are blank. None: they are there."""

@@ -9,11 +9,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from commands.conversations import CONVERSATIONS
-from commands.submit import Commands
 from events.catalog import CONTEXTS
 from events.topics import Topics
 from infra import api_keys
@@ -24,12 +22,6 @@ from infra.event_store import (
     open_conversation_store,
 )
 from infra.settings import Settings
-
-if TYPE_CHECKING:
-    from gateway.parts import Gateway
-    from infra.health import GroupHealth, Health
-    from infra.live_streams import RedisLiveStreams
-    from infra.served_models import ServedModels
 
 TOPICS = Topics()
 FIRST_KEY_NAME = "first"
@@ -51,8 +43,8 @@ async def prepare(settings: Settings) -> list[str]:
 
     async def schemas() -> None:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(_conversations(settings))
-            await stack.enter_async_context(_accounts(settings))
+            await stack.enter_async_context(conversations_of(settings))
+            await stack.enter_async_context(accounts_of(settings))
 
     async with asyncio.TaskGroup() as group:
         group.create_task(schemas())
@@ -109,102 +101,13 @@ async def run_role(role: str, settings: Settings) -> None:
 async def _gateway(settings: Settings) -> None:
     from gateway.app import create_app
     from gateway.server import serve_gateway
+    from infra.wiring_gateway import gateway_parts
 
-    async with _gateway_parts(settings) as parts:
+    async with conversations_of(settings) as store, gateway_parts(settings, store, TOPICS) as parts:
         stopping = asyncio.Event()
         app = create_app(parts)
         serving = serve_gateway(app, host=settings.host, port=settings.port, stopping=stopping)
         await _until_cancelled(serving, stopping.set)
-
-
-@asynccontextmanager
-async def _gateway_parts(settings: Settings) -> AsyncIterator[Gateway]:
-    from gateway.answer_streams import AnswerStreams, Pace
-    from gateway.limits import GatewayLimits
-    from gateway.parts import Gateway
-    from infra.engines import open_engines
-    from infra.health import GroupHealth
-    from infra.live_streams import RedisLiveStreams
-    from infra.read_models import AnswersReadModel, KeysReadModel, ReadModels, StoredEnds
-    from infra.served_models import ServedModels
-    from infra.token_reader import KafkaTokenFolds
-
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_conversations(settings))
-        models = ReadModels(
-            settings.database_url("projections"), connections_max=settings.database_connections_max
-        )
-        stack.push_async_callback(models.close)
-        await models.open()
-        live = RedisLiveStreams(
-            settings.redis_url, prefix=TOPICS.prefix, partitions=settings.partitions
-        )
-        stack.push_async_callback(live.close)
-        await live.start()
-        folds = KafkaTokenFolds(settings.kafka_servers, TOPICS, partitions=settings.partitions)
-        stack.push_async_callback(folds.close)
-        engines = open_engines(settings.engines, settings)
-        for engine in engines:
-            stack.push_async_callback(engine.close)
-        served = ServedModels(engines)
-        await run_beside(stack, served.run(), name="models that engines serve")
-        groups = GroupHealth(settings.kafka_servers)
-        yield Gateway(
-            conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
-            receipts=store,
-            keys=KeysReadModel(models),
-            answers=store,
-            streams=AnswerStreams(
-                live,
-                folds,
-                [AnswersReadModel(models), StoredEnds(store)],
-                Pace(
-                    keepalive_seconds=settings.keepalive_seconds,
-                    silent_seconds_max=2 * settings.answer_seconds_max + 60,
-                ),
-            ),
-            models=served,
-            admission=store,
-            health=_health(store, live, served, groups),
-            limits=GatewayLimits(
-                body_bytes_max=settings.body_bytes_max,
-                answer_tokens_max=settings.answer_tokens_max,
-                answer_tokens_default=settings.answer_tokens_default,
-                answer_seconds_max=settings.answer_seconds_max,
-                unanswered_requests_max=settings.unanswered_requests_max,
-                unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
-                drain_seconds_max=settings.drain_seconds_max,
-            ),
-        )
-
-
-def _health(
-    store: ConversationStore,
-    live: RedisLiveStreams,
-    served: ServedModels,
-    groups: GroupHealth,
-) -> Health:
-    from infra.health import READY, Health
-
-    async def postgres() -> str:
-        await store.ping()
-        return READY
-
-    async def redis() -> str:
-        await live.ping()
-        return READY
-
-    async def engines() -> str:
-        return READY if served.reachable else "no engine answers"
-
-    checks = {
-        "postgres": postgres,
-        "redis": redis,
-        "engines": engines,
-        "answers": groups.check(TOPICS.answers_group),
-        "recorder": groups.check(TOPICS.recorder_group),
-    }
-    return Health(checks, commands_need=["postgres"])
 
 
 async def _relay(settings: Settings) -> None:
@@ -235,14 +138,14 @@ async def _relay(settings: Settings) -> None:
 async def _answers(settings: Settings) -> None:
     from infra.answers_worker import run_answers
 
-    async with _conversations(settings) as store:
+    async with conversations_of(settings) as store:
         await run_answers(settings, TOPICS, store)
 
 
 async def _recorder(settings: Settings) -> None:
     from infra.recorder import run_recorder
 
-    async with _conversations(settings) as store:
+    async with conversations_of(settings) as store:
         await run_recorder(settings, TOPICS, store)
 
 
@@ -272,7 +175,7 @@ _ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
 
 
 @asynccontextmanager
-async def _conversations(settings: Settings) -> AsyncIterator[ConversationStore]:
+async def conversations_of(settings: Settings) -> AsyncIterator[ConversationStore]:
     store = await open_conversation_store(
         settings.database_url("conversations"),
         commands_queued_max=settings.commands_queued_max,
@@ -286,7 +189,7 @@ async def _conversations(settings: Settings) -> AsyncIterator[ConversationStore]
 
 
 @asynccontextmanager
-async def _accounts(settings: Settings) -> AsyncIterator[AccountStore]:
+async def accounts_of(settings: Settings) -> AsyncIterator[AccountStore]:
     store = await open_account_store(settings.database_url("accounts"))
     try:
         yield store
@@ -305,25 +208,6 @@ async def _wait_for_keys(settings: Settings, stream: UUID, position: int) -> Non
         )
     finally:
         await models.close()
-
-
-async def run_beside(
-    stack: AsyncExitStack, work: Coroutine[object, object, None], *, name: str
-) -> None:
-    """Runs `work` until the stack is left. If it fails, what is inside the stack is cancelled and
-    the stack raises: nobody goes on without it, and the supervisor starts the role again.
-    """
-
-    async def noticed() -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a task of this role failed, so the role ends", extra={"task": name})
-            raise
-
-    group = await stack.enter_async_context(asyncio.TaskGroup())
-    task = group.create_task(noticed(), name=name)
-    stack.callback(task.cancel)
 
 
 async def _until_cancelled(work: Coroutine[object, object, T], stop: Callable[[], None]) -> T:

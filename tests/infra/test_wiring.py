@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from infra.wiring import run_beside
+from infra.wiring_gateway import run_beside
 
 SECONDS_MAX = 5
 

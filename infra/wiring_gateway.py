@@ -1,0 +1,126 @@
+"""What a gateway is made of: its ports, joined to the adapters that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from commands.conversations import CONVERSATIONS
+from commands.submit import Commands
+from events.topics import Topics
+from gateway.answer_streams import AnswerStreams, Pace
+from gateway.limits import GatewayLimits
+from gateway.parts import Gateway
+from infra.engines import open_engines
+from infra.event_store import ConversationStore
+from infra.health import READY, GroupHealth, Health
+from infra.live_streams import RedisLiveStreams
+from infra.read_models import AnswersReadModel, KeysReadModel, ReadModels, StoredEnds
+from infra.served_models import ServedModels
+from infra.settings import Settings
+from infra.token_reader import KafkaTokenFolds
+
+log = logging.getLogger("thalweg.wiring")
+
+
+@asynccontextmanager
+async def gateway_parts(
+    settings: Settings, store: ConversationStore, topics: Topics
+) -> AsyncIterator[Gateway]:
+    """The ports of one gateway over the real servers; closed in the end, but for `store`."""
+    async with AsyncExitStack() as stack:
+        models = ReadModels(
+            settings.database_url("projections"), connections_max=settings.database_connections_max
+        )
+        stack.push_async_callback(models.close)
+        await models.open()
+        live = RedisLiveStreams(
+            settings.redis_url, prefix=topics.prefix, partitions=settings.partitions
+        )
+        stack.push_async_callback(live.close)
+        await live.start()
+        folds = KafkaTokenFolds(settings.kafka_servers, topics, partitions=settings.partitions)
+        stack.push_async_callback(folds.close)
+        engines = open_engines(settings.engines, settings)
+        for engine in engines:
+            stack.push_async_callback(engine.close)
+        served = ServedModels(engines)
+        await run_beside(stack, served.run(), name="models that engines serve")
+        groups = GroupHealth(settings.kafka_servers)
+        yield Gateway(
+            conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
+            receipts=store,
+            keys=KeysReadModel(models),
+            answers=store,
+            streams=AnswerStreams(
+                live,
+                folds,
+                [AnswersReadModel(models), StoredEnds(store)],
+                Pace(
+                    keepalive_seconds=settings.keepalive_seconds,
+                    silent_seconds_max=2 * settings.answer_seconds_max + 60,
+                ),
+            ),
+            models=served,
+            admission=store,
+            health=_health(store, topics, live, served, groups),
+            limits=GatewayLimits(
+                body_bytes_max=settings.body_bytes_max,
+                answer_tokens_max=settings.answer_tokens_max,
+                answer_tokens_default=settings.answer_tokens_default,
+                answer_seconds_max=settings.answer_seconds_max,
+                unanswered_requests_max=settings.unanswered_requests_max,
+                unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
+                drain_seconds_max=settings.drain_seconds_max,
+            ),
+        )
+
+
+def _health(
+    store: ConversationStore,
+    topics: Topics,
+    live: RedisLiveStreams,
+    served: ServedModels,
+    groups: GroupHealth,
+) -> Health:
+
+    async def postgres() -> str:
+        await store.ping()
+        return READY
+
+    async def redis() -> str:
+        await live.ping()
+        return READY
+
+    async def engines() -> str:
+        return READY if served.reachable else "no engine answers"
+
+    checks = {
+        "postgres": postgres,
+        "redis": redis,
+        "engines": engines,
+        "answers": groups.check(topics.answers_group),
+        "recorder": groups.check(topics.recorder_group),
+    }
+    return Health(checks, commands_need=["postgres"])
+
+
+async def run_beside(
+    stack: AsyncExitStack, work: Coroutine[object, object, None], *, name: str
+) -> None:
+    """Runs `work` until the stack is left. If it fails, what is inside the stack is cancelled and
+    the stack raises: nobody goes on without it, and the supervisor starts the role again.
+    """
+
+    async def noticed() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a task of this role failed, so the role ends", extra={"task": name})
+            raise
+
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    task = group.create_task(noticed(), name=name)
+    stack.callback(task.cancel)
