@@ -40,7 +40,7 @@ demo-model: .venv-train/stamps/train ## train the demo model again (torch; downl
 	@.venv-train/bin/python demo_model/make_model.py
 
 lock: $(STAMPS)/uv ## compile requirements/*.txt again from the *.in
-	@for group in uv run dev train; do \
+	@for group in uv run roles engine dev train; do \
 		echo "requirements/$$group.txt"; \
 		$(COMPILE) -o requirements/$$group.txt requirements/$$group.in || exit 1; done
 

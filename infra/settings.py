@@ -91,6 +91,9 @@ class Settings(Limits, BaseSettings):
     engine_port: int = Field(
         0, ge=0, le=65535, description="port of the local engine; 0: chosen once and kept"
     )
+    engine_host: str = Field(
+        "127.0.0.1", min_length=1, description="address the local engine listens on"
+    )
     kafka: str | None = Field(None, description="`host:port,...` of your Kafka; empty: embedded")
     redis: str | None = Field(
         None, repr=False, description="`redis://...` of your Redis; empty: embedded"
@@ -119,6 +122,9 @@ class Settings(Limits, BaseSettings):
         description="says that one broker without replicas is meant; empty: yes if Kafka is "
         "embedded",
     )
+    alive_file: Path | None = Field(
+        None, description="a role touches this file while it lives, for `python -m infra.alive`"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )
@@ -133,7 +139,7 @@ class Settings(Limits, BaseSettings):
             return tuple(EngineAddress.parse(part) for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("host")
+    @field_validator("host", "engine_host")
     @classmethod
     def _host(cls, value: str) -> str:
         if not addresses.is_host(value):

@@ -158,7 +158,7 @@ async def _projections(settings: Settings) -> None:
 async def _engine(settings: Settings) -> None:
     from infra.local_engine.main import serve
 
-    await serve("127.0.0.1", settings.engine_port)
+    await serve(settings.engine_host, settings.engine_port)
 
 
 _ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {

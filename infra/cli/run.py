@@ -12,6 +12,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from infra.alive import keep_touching
 from infra.servers import lifeline
 from infra.settings import Settings, SettingsRefused
 
@@ -21,7 +22,7 @@ NEED_TOPICS = frozenset(ROLES) - {"engine"}
 # What a role is made of (wiring.py imports it when the role begins): imported ahead, while the
 # servers come up, it is there when they are.
 AHEAD = {
-    "gateway": ("gateway.app", "gateway.server", "infra.read_models", "infra.live_streams"),
+    "gateway": ("gateway.app", "gateway.server", "infra.wiring_gateway"),
     "relay": ("infra.relay", "infra.kafka.producer"),
     "answers": ("infra.answers_worker",),
     "recorder": ("infra.recorder",),
@@ -85,7 +86,10 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_told([wiring.run_role(role, settings) for role in roles]))
+        work = [wiring.run_role(role, settings) for role in roles]
+        if settings.alive_file is not None:
+            work.append(keep_touching(settings.alive_file))
+        return runner.run(_until_told(work))
 
 
 def prepare(settings: Settings) -> list[str]:
