@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID
 
-from events.conversations import AnswerEnded, EndKind, Seam, Usage
+from events.conversations import AnswerEnded, EndKind, Seam, TokenLogprob, Usage
 from events.ids import AnswerId, ConversationId
+
+Logprobs = tuple[TokenLogprob, ...]
+"""Of the tokens whose text ends in one chunk; empty: not asked for, or not given."""
 
 PROTOCOL_VERSION = 1
 """The version of the rules above. A claim carries it."""
@@ -53,6 +56,7 @@ class Chunk:
     seam: bool = False
     """A further call to an engine begins here, under the same claim."""
     token_ids: tuple[int, ...] | None = None
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class End:
     text: str
     tokens: int
     usage: Usage
+    logprobs: Logprobs = ()
 
 
 TokenRecord = Claim | Chunk | End
@@ -88,6 +93,8 @@ class Fold:
     spoken_by: ClaimId | None = None
     """The claim of the last chunk that counted."""
     seams: tuple[Seam, ...] = ()
+    logprobs: tuple[Logprobs, ...] = ()
+    """Of the chunks, from the first on; it ends with the last chunk that has any."""
     end: End | None = None
 
     @property
@@ -135,7 +142,15 @@ def fold(state: Fold, record: TokenRecord) -> Fold:
         claims_without_progress=0,
         spoken_by=record.claim,
         seams=_seams(state, record, continued=record.seam),
+        logprobs=_with_logprobs(state, record),
     )
+
+
+def _with_logprobs(state: Fold, record: Chunk | End) -> tuple[Logprobs, ...]:
+    if not record.logprobs:
+        return state.logprobs
+    none: tuple[Logprobs, ...] = ((),) * (record.index - len(state.logprobs))
+    return (*state.logprobs, *none, record.logprobs)
 
 
 def _seams(state: Fold, record: Chunk | End, *, continued: bool) -> tuple[Seam, ...]:
@@ -156,6 +171,7 @@ class Entry:
     index: int
     text: str
     end: "EntryEnd | None" = None
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +184,39 @@ class EntryEnd:
 
 def entries(state: Fold) -> list[Entry]:
     """The stream of an answer so far."""
-    said = [Entry(index, text) for index, text in enumerate(state.chunks)]
+    said = chunk_entries(state, 0, state.next_index)
     if state.end is not None:
         said.append(end_entry(state.end))
     return said
 
 
+def chunk_entries(state: Fold, first: int, until: int) -> list[Entry]:
+    """The chunks from index `first` on, up to, but without, `until`."""
+    said = [Entry(index, text) for index, text in enumerate(state.chunks[first:until], first)]
+    if len(state.logprobs) <= first:
+        return said
+    return [replace(entry, logprobs=_at(state.logprobs, entry.index)) for entry in said]
+
+
+def _at(logprobs: tuple[Logprobs, ...], index: int) -> Logprobs:
+    return logprobs[index] if index < len(logprobs) else ()
+
+
 def end_entry(end: End) -> Entry:
-    return Entry(end.index, end.text, EntryEnd(end.kind, end.reason, end.error, end.usage))
+    how = EntryEnd(end.kind, end.reason, end.error, end.usage)
+    return Entry(end.index, end.text, how, end.logprobs)
 
 
 def entries_of_ended(ended: AnswerEnded) -> list[Entry]:
     """The stream of an answer from its recorded end: equal to `entries` of its fold."""
     said: list[Entry] = []
     at = 0
+    logprobs = ended.logprobs or ()
     for index, length in enumerate(ended.chunk_lengths):
-        said.append(Entry(index, ended.text[at : at + length]))
+        said.append(Entry(index, ended.text[at : at + length], None, _at(logprobs, index)))
         at += length
-    last = said[-1]
     end = EntryEnd(ended.kind, ended.reason, ended.error, ended.usage)
-    return [*said[:-1], Entry(last.index, last.text, end)]
+    return [*said[:-1], replace(said[-1], end=end)]
 
 
 def ended_event(conversation: ConversationId, state: Fold) -> AnswerEnded:
@@ -203,6 +232,7 @@ def ended_event(conversation: ConversationId, state: Fold) -> AnswerEnded:
         error=end.error,
         text=state.text,
         chunk_lengths=(*(len(text) for text in state.chunks), len(end.text)),
+        logprobs=_with_logprobs(state, end) or None,
         seams=state.seams,
         usage=end.usage,
     )

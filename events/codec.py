@@ -12,9 +12,9 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from events.answers import Chunk, Claim, ClaimId, End, Entry, EntryEnd, TokenRecord
+from events.answers import Chunk, Claim, ClaimId, End, Entry, EntryEnd, Logprobs, TokenRecord
 from events.catalog import BY_TYPE
-from events.conversations import EndKind, Usage
+from events.conversations import EndKind, TokenLogprob, Usage
 from events.envelope import Event, Meta, Recorded
 from events.ids import AnswerId
 
@@ -161,9 +161,13 @@ def encode_token_record(record: TokenRecord) -> bytes:
             fields["seam"] = True
         if record.token_ids is not None:
             fields["token_ids"] = record.token_ids
+        if record.logprobs:
+            fields["logprobs"] = _logprob_rows(record.logprobs)
         return orjson.dumps(fields)
     fields |= {"kind": "end", "how": record.kind.value, "reason": record.reason}
     fields |= {"error": record.error, "usage": record.usage.model_dump()}
+    if record.logprobs:
+        fields["logprobs"] = _logprob_rows(record.logprobs)
     return orjson.dumps(fields)
 
 
@@ -184,6 +188,7 @@ def decode_token_record(value: bytes | None) -> TokenRecord:
                     _typed(fields["tokens"], int),
                     seam=fields.get("seam", False),
                     token_ids=tuple(ids) if ids is not None else None,
+                    logprobs=_logprobs(fields),
                 )
             case "claim":
                 return Claim(
@@ -205,6 +210,7 @@ def decode_token_record(value: bytes | None) -> TokenRecord:
                     _typed(fields["text"], str),
                     _typed(fields["tokens"], int),
                     Usage.model_validate(fields["usage"]),
+                    _logprobs(fields),
                 )
             case kind:
                 raise Undecodable(f"unknown kind of token record: {kind!r}")
@@ -219,11 +225,28 @@ def _typed(value: Any, wanted: type[T]) -> T:
     return value
 
 
+def _logprob_rows(logprobs: Logprobs) -> list[tuple[object, ...]]:
+    """Short, as there is one for each token: [token, logprob, likeliest tokens]."""
+    return [(one.token, one.logprob, one.top) for one in logprobs]
+
+
+def _logprobs(fields: dict[str, Any]) -> Logprobs:
+    rows = fields.get("logprobs")
+    if rows is None:
+        return ()
+    return tuple(
+        TokenLogprob(token=_typed(token, str), logprob=_typed(logprob, float), top=top)
+        for token, logprob, top in rows
+    )
+
+
 # Entries of an answer's stream (Redis) ------------------------------------------------------------
 
 
 def encode_entry(entry: Entry) -> bytes:
     fields: dict[str, Any] = {"index": entry.index, "text": entry.text}
+    if entry.logprobs:
+        fields["logprobs"] = _logprob_rows(entry.logprobs)
     if entry.end is not None:
         fields["end"] = {
             "kind": entry.end.kind.value,
@@ -240,9 +263,9 @@ def decode_entry(value: bytes) -> Entry:
         fields = orjson.loads(value)
         end = fields.get("end")
         if end is None:
-            return Entry(fields["index"], fields["text"])
+            return Entry(fields["index"], fields["text"], None, _logprobs(fields))
         usage = Usage.model_validate(end["usage"])
         how = EntryEnd(EndKind(end["kind"]), end["reason"], end["error"], usage)
-        return Entry(fields["index"], fields["text"], how)
+        return Entry(fields["index"], fields["text"], how, _logprobs(fields))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Undecodable(f"not an entry of an answer's stream: {error!r}") from error

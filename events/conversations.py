@@ -234,6 +234,7 @@ class AnswerEnded(Event):
     chunk_lengths: tuple[int, ...]
     """Code points of each chunk in order; the last one is the text that the end itself carried."""
     logprobs: Personal[tuple[tuple[TokenLogprob, ...], ...] | None] = None
-    """Of each chunk's tokens, if they were asked for and given; the chunks are chunk_lengths'."""
+    """Of each chunk's tokens, if they were asked for and given; the chunks are chunk_lengths', and
+    those after its end have none."""
     seams: tuple[Seam, ...] = ()
     usage: Usage

@@ -43,6 +43,8 @@ class NativeFrames:
 
     def entry(self, entry: Entry) -> bytes:
         fields: dict[str, Any] = {"index": entry.index, "text": entry.text}
+        if entry.logprobs:
+            fields["logprobs"] = [one.model_dump() for one in entry.logprobs]
         if entry.end is None:
             return b"id: %d\nevent: chunk\ndata: %b\n\n" % (entry.index, orjson.dumps(fields))
         end = entry.end

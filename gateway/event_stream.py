@@ -1,6 +1,5 @@
 """Sends an answer's entries as server-sent events, or waits for all of them."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
@@ -8,18 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
-from events.answers import Entry, EntryEnd
+from events.answers import Entry, EntryEnd, Logprobs
 from gateway.answer_streams import IDLE, AnswerStreamUnavailable, Idle
 from gateway.errors import Declined, Draining, Unavailable
-from gateway.open_streams import Interrupt, OpenStream, OpenStreams
+from gateway.open_streams import Interrupt, OpenStreams
+from gateway.sent_events import Put, SentEvents
 
 logger = logging.getLogger("thalweg.gateway")
-
-ABORT = "thalweg.abort"
-"""The extension of our server (gateway/server.py) that drops a connection with what is unsent."""
 
 
 class Frames(Protocol):
@@ -37,8 +33,8 @@ class Frames(Protocol):
         """The stream ends here although the answer goes on."""
 
 
-class EventStream(Response):
-    """The response that carries a stream. One task, one write per entry, no buffer of its own."""
+class EventStream(SentEvents):
+    """The stream of one answer. What is sent is sent whole, or not at all."""
 
     def __init__(
         self,
@@ -51,58 +47,14 @@ class EventStream(Response):
         patient: bool,
         seen_end: Callable[[UUID], None],
     ) -> None:
-        self.status_code = 200
-        self.media_type = "text/event-stream"
-        self.background = None
-        self.init_headers(
-            {
-                "cache-control": "no-store",
-                "x-accel-buffering": "no",  # nginx would gather frames
-                **headers,
-            }
-        )
-        self._open_streams = open_streams
+        super().__init__(open_streams, headers, patient=patient, about={"answer": str(answer)})
         self._answer = answer
         self._entries = entries
         self._frames = frames
-        self._patient = patient
         self._seen_end = seen_end
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        last: bytes | None = None
-        async with self._open_streams.opened(receive, patient=self._patient) as stream:
-            try:
-                await self._pump(stream, send)
-                return
-            except AnswerStreamUnavailable:
-                last = self._frames.broken(Unavailable(self._answer))
-            except Exception:
-                logger.exception("a stream broke", extra={"answer": str(self._answer)})
-                last = self._frames.broken(Unavailable(self._answer))
-        match stream.reason:
-            case Interrupt.GONE:
-                return
-            case Interrupt.SLOW:
-                await self._drop(scope, receive)
-                return
-            case Interrupt.DRAINING:
-                last = self._frames.broken(Draining(self._answer))
-        try:
-            async with asyncio.timeout(self._open_streams.send_seconds_max):
-                await send({"type": "http.response.body", "body": last or b"", "more_body": False})
-        except TimeoutError:
-            await self._drop(scope, receive)
-
-    async def _pump(self, stream: OpenStream, send: Send) -> None:
-        """Passes entries on until the end. What is sent is sent whole, or not at all."""
-        loop = asyncio.get_running_loop()
-
-        async def put(frame: bytes, *, more: bool = True) -> None:
-            stream.sending_since = loop.time()
-            await send({"type": "http.response.body", "body": frame, "more_body": more})
-            stream.sending_since = None
-
+    async def pump(self, put: Put) -> None:
+        """Passes entries on until the end."""
         async with closing(self._entries) as entries:
             await put(self._frames.opening())
             async for item in entries:
@@ -118,14 +70,13 @@ class EventStream(Response):
                     await put(frame)
             await put(b"", more=False)
 
-    async def _drop(self, scope: Scope, receive: Receive) -> None:
-        """Forgets a peer that takes nothing, with what lies in its socket's buffer."""
-        logger.info("dropped a client that takes nothing", extra={"answer": str(self._answer)})
-        abort = scope.get("extensions", {}).get(ABORT)
-        if abort is not None:
-            abort()
-            while (await receive())["type"] != "http.disconnect":
-                pass
+    def broken(self, error: Exception) -> bytes:
+        if not isinstance(error, AnswerStreamUnavailable):
+            logger.error("a stream broke", extra={"answer": str(self._answer)}, exc_info=error)
+        return self._frames.broken(Unavailable(self._answer))
+
+    def draining(self) -> bytes:
+        return self._frames.broken(Draining(self._answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +85,7 @@ class Whole:
 
     text: str
     end: EntryEnd
+    logprobs: Logprobs = ()
 
 
 async def gathered(
@@ -162,7 +114,8 @@ async def gathered(
     if end is None:
         raise Unavailable(answer)
     seen_end(answer)
-    return Whole("".join(entry.text for entry in said), end)
+    logprobs = tuple(one for entry in said for one in entry.logprobs)
+    return Whole("".join(entry.text for entry in said), end, logprobs)
 
 
 async def peeked(

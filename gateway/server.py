@@ -20,8 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import desk_of
 from gateway.corked import CorkedTransport
-from gateway.event_stream import ABORT
 from gateway.open_streams import OpenStreams
+from gateway.sent_events import ABORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Limits(BaseModel):
     answer_tokens_default: int = Field(
         1_024, gt=0, description="budget of an answer whose request names none"
     )
+    answer_logprobs_bytes_max: int = Field(
+        65_536,
+        ge=0,
+        description="log probabilities recorded with an answer; its later tokens have none",
+    )
     chunk_delay_seconds_max: float = Field(
         0.02, ge=0, description="under load tokens wait this long to share a record: 50 frames/s"
     )
@@ -212,6 +217,7 @@ class Limits(BaseModel):
         ended = (
             JSON_GROWTH * self.answer_bytes_max
             + CHUNK_LENGTH_BYTES * self.answer_tokens_max
+            + self.answer_logprobs_bytes_max
             + ENVELOPE_BYTES
         )
         if self.event_bytes_max < ended:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from events.answers import EMPTY, Entry, Fold, end_entry, fold
+from events.answers import EMPTY, Entry, Fold, chunk_entries, end_entry, fold
 from events.codec import Undecodable, decode_token_record
 from events.ids import AnswerId
 from events.topics import Topics
@@ -61,7 +61,7 @@ class _Follower:
 
 
 def _entries_from(state: Fold, first: int) -> list[Entry]:
-    found = [Entry(index, text) for index, text in enumerate(state.chunks[first:], first)]
+    found = chunk_entries(state, first, state.next_index)
     if state.end is not None:
         found.append(end_entry(state.end))
     return found

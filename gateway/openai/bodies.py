@@ -10,7 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from events.conversations import Role, Sampling
 from gateway.errors import InvalidRequest
 from gateway.limits import GatewayLimits
-from gateway.sampling import MaxTokens, Seed, Stop, Subject, Temperature, TopP, sampling
+from gateway.sampling import (
+    MaxTokens,
+    Penalty,
+    Seed,
+    Stop,
+    Subject,
+    Temperature,
+    TopLogprobs,
+    TopP,
+    sampling,
+)
 
 
 class Lenient(BaseModel):
@@ -60,6 +70,10 @@ class ChatBody(Lenient):
     top_p: TopP | None = None
     seed: Seed | None = None
     stop: Stop = Field(default=(), strict=False)
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logprobs: bool = False
+    top_logprobs: TopLogprobs | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Subject | None = None
@@ -98,5 +112,9 @@ class ChatBody(Lenient):
             top_p=self.top_p,
             seed=self.seed,
             stop=self.stop,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
             param="max_tokens" if self.max_tokens else "max_completion_tokens",
         )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from events.answers import Entry, EntryEnd
+from events.answers import Entry, EntryEnd, Logprobs
 from events.conversations import EndKind
 from gateway.errors import Declined, status_of
 from gateway.event_stream import Whole
@@ -42,6 +42,24 @@ def usage(end: EntryEnd) -> dict[str, int]:
     }
 
 
+def logprobs_of(logprobs: Logprobs) -> dict[str, Any] | None:
+    """None where the engine gives none. A part of a character has no text and no bytes here."""
+    if not logprobs:
+        return None
+    content = [
+        {
+            **_token(one.token, one.logprob),
+            "top_logprobs": [_token(token, logprob) for token, logprob in one.top],
+        }
+        for one in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
 class ChatFrames:
     """The same bytes for the same answer, for ever."""
 
@@ -55,7 +73,8 @@ class ChatFrames:
         self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._before_text = self._head + b'{"index":0,"delta":{"content":'
-        self._after_text = b'},"logprobs":null,"finish_reason":null}' + self._tail
+        self._after_text = b',"finish_reason":null}' + self._tail
+        self._without_logprobs = b'},"logprobs":null' + self._after_text
         self._include_usage = include_usage
 
     def opening(self) -> bytes:
@@ -68,7 +87,12 @@ class ChatFrames:
     def entry(self, entry: Entry) -> bytes:
         text = b""
         if entry.text:
-            text = self._before_text + orjson.dumps(entry.text) + self._after_text
+            text = self._before_text + orjson.dumps(entry.text)
+            if entry.logprobs:
+                logprobs = orjson.dumps(logprobs_of(entry.logprobs))
+                text += b'},"logprobs":' + logprobs + self._after_text
+            else:
+                text += self._without_logprobs
         if entry.end is None:
             return text
         if entry.end.kind is EndKind.FAIL:
@@ -98,7 +122,7 @@ def completion(answer: UUID, created: int, model: str, whole: Whole) -> bytes:
     choice = {
         "index": 0,
         "message": message,
-        "logprobs": None,
+        "logprobs": logprobs_of(whole.logprobs),
         "finish_reason": finish_reason(whole.end),
     }
     return orjson.dumps(

@@ -63,6 +63,7 @@ def worker_limits(limits: Limits) -> WorkerLimits:
             load_again_seconds=LOAD_AGAIN_SECONDS,
             chunk_delay_seconds_max=limits.chunk_delay_seconds_max,
             chunk_bytes_max=limits.chunk_bytes_max,
+            answer_logprobs_bytes_max=limits.answer_logprobs_bytes_max,
         ),
         unfinished_requests_max=limits.unfinished_requests_max,
         token_margin_seconds=limits.token_margin_seconds,

@@ -147,10 +147,11 @@ class _Reading:
             if self._without_text > CHUNKS_WITHOUT_TEXT_MAX:
                 raise EngineFailed(f"{self._name}: its chunks have no text")
             return ()
-        if self._tokens == self._asked:  # it goes on against what it was asked: stop it here
+        if self._tokens >= self._asked:  # it goes on against what it was asked: stop it here
             return (Finished(FinishReason.LENGTH, tokens=self._tokens, context_full=self._fewer),)
-        self._tokens += 1
-        return (Token(chunk.text),)
+        said = chunk.logprobs or (Token(chunk.text),)
+        self._tokens += len(said)
+        return said
 
     def _last(self, chunk: wire.Chunk) -> tuple[Token | Finished, ...]:
         self._without_text += 1

@@ -1,14 +1,14 @@
 """The OpenAI-compatible chat route as vLLM, SGLang, llama.cpp and TGI have it: pure and strict."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from infra.engines import tgi_wire
 from infra.engines.stream import Malformed
-from processors.answers.engine import FinishReason, Prompt
+from processors.answers.engine import FinishReason, Prompt, Token
 
 STOP_SEQUENCES_MAX = 4
 """What OpenAI's own interface allows. What an engine does not get, the worker finds itself."""
@@ -34,6 +34,8 @@ class Chunk:
     usage: tuple[int | None, int | None] | None
     """(tokens of the prompt, tokens said)."""
     choices: int
+    logprobs: tuple[Token, ...] = ()
+    """The tokens of `text`, if the engine gives their log probabilities and they make it up."""
 
 
 def chat_body(model: str, prompt: Prompt, tokens_max: int) -> dict[str, Any]:
@@ -53,6 +55,14 @@ def chat_body(model: str, prompt: Prompt, tokens_max: int) -> dict[str, Any]:
         body["top_p"] = sampling.top_p
     if sampling.seed is not None:
         body["seed"] = sampling.seed
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.logprobs:
+        body["logprobs"] = True
+        if sampling.top_logprobs:
+            body["top_logprobs"] = sampling.top_logprobs
     if sampling.stop:
         body["stop"] = list(sampling.stop[:STOP_SEQUENCES_MAX])
     if prompt.said:
@@ -85,7 +95,37 @@ def read_chunk(data: bytes) -> Chunk | dict[str, Any]:
     text = delta.get("content") if isinstance(delta, dict) else None
     if text is not None and not isinstance(text, str):
         raise Malformed("the content of a chunk is not text")
-    return Chunk(text or "", _reason(choice.get("finish_reason")), usage, len(choices))
+    tokens = _tokens(text, choice["logprobs"]) if text and choice.get("logprobs") else ()
+    return Chunk(text or "", _reason(choice.get("finish_reason")), usage, len(choices), tokens)
+
+
+def _tokens(text: str, logprobs: Any) -> tuple[Token, ...]:
+    """Empty if they are not what they should be: an answer is worth more than its numbers."""
+    rows = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not isinstance(rows, list):
+        return ()
+    tokens: list[Token] = []
+    for row in rows:
+        pair = _pair(row)
+        if pair is None:
+            return ()
+        tokens.append(Token(pair[0], logprob=pair[1], top=_top(row.get("top_logprobs"))))
+    if len(tokens) == 1:  # its own text may be a name for the last part of a character
+        return (replace(tokens[0], text=text),)
+    return tuple(tokens) if "".join(token.text for token in tokens) == text else ()
+
+
+def _top(rows: Any) -> tuple[tuple[str, float], ...]:
+    found = [_pair(row) for row in rows] if isinstance(rows, list) else []
+    return tuple(pair for pair in found if pair is not None)
+
+
+def _pair(row: Any) -> tuple[str, float] | None:
+    token = row.get("token") if isinstance(row, dict) else None
+    logprob = row.get("logprob") if isinstance(row, dict) else None
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return None
+    return (token, float(logprob)) if isinstance(token, str) else None
 
 
 def _reason(reason: Any) -> FinishReason | None:

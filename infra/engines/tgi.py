@@ -75,6 +75,7 @@ class TgiEngine:
         await self._http.close()
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Token | Finished, None]:
+        wire.refuse(prompt.sampling)
         try:
             context_tokens, bos_id = self._limits or await self._read_limits()
             rendering = await self._render(prompt.messages, bos_id)
@@ -95,7 +96,7 @@ class TgiEngine:
                 except EngineRefused as refusal:  # before the first token, says `Engine`
                     left = wire.room_of(str(refusal))
                     if left is None or corrected:
-                        raise
+                        raise EngineRefused(wire.in_our_words(str(refusal))) from refusal
                     room, corrected = left, True
         except EngineFailed:
             self._forget()
@@ -162,7 +163,8 @@ class _Reading:
         if self._tokens == self._asked:  # it goes on against what it was asked: stop it here
             return (self._finished(wire.End(FinishReason.LENGTH, self._tokens, None)),)
         self._tokens += 1
-        said = () if event.special else (Token(event.text, event.id, event.logprob),)
+        token = Token(event.text, event.id, event.logprob, event.top)
+        said = () if event.special else (token,)
         return said if event.end is None else (*said, self._finished(event.end))
 
     def ended(self) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from events.conversations import Sampling
 from infra.engines.stream import Malformed
-from processors.answers.engine import FinishReason
+from processors.answers.engine import EngineRefused, FinishReason
 
 STOP_SEQUENCES_MAX = 4
 """TGI refuses more (its --max-stop-sequences). What it does not get, the worker finds itself."""
@@ -55,6 +55,7 @@ class Event:
     logprob: float | None
     special: bool
     end: End | None
+    top: tuple[tuple[str, float], ...] = ()
 
 
 def generate_body(inputs: str, sampling: Sampling, new_tokens_max: int) -> dict[str, Any]:
@@ -71,7 +72,25 @@ def generate_body(inputs: str, sampling: Sampling, new_tokens_max: int) -> dict[
         parameters["seed"] = sampling.seed % SEED_MODULUS
     if sampling.stop:
         parameters["stop"] = list(sampling.stop[:STOP_SEQUENCES_MAX])
+    if sampling.frequency_penalty:
+        parameters["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.logprobs and sampling.top_logprobs:
+        parameters["top_n_tokens"] = sampling.top_logprobs
     return {"inputs": inputs, "parameters": parameters}
+
+
+def refuse(sampling: Sampling) -> None:
+    """Raises EngineRefused for what TGI has nothing for: its chat route makes another thing (a
+    repetition penalty of 2 + p) of a presence penalty."""
+    if sampling.presence_penalty:
+        raise EngineRefused(
+            "presence_penalty is not supported by the engine of this model; leave it out"
+        )
+
+
+def in_our_words(refusal: str) -> str:
+    """A refusal with the names that our clients know."""
+    return refusal.replace("top_n_tokens", "top_logprobs")
 
 
 def read_event(data: bytes) -> Event | dict[str, Any]:
@@ -93,6 +112,19 @@ def read_event(data: bytes) -> Event | dict[str, Any]:
         logprob=token["logprob"] if isinstance(token.get("logprob"), float) else None,
         special=token.get("special") is True,
         end=_end(event.get("details")),
+        top=_top(event["top_tokens"]) if "top_tokens" in event else (),
+    )
+
+
+def _top(tokens: Any) -> tuple[tuple[str, float], ...]:
+    if not isinstance(tokens, list):
+        return ()
+    return tuple(
+        (one["text"], one["logprob"])
+        for one in tokens
+        if isinstance(one, dict)
+        and isinstance(one.get("text"), str)
+        and isinstance(one.get("logprob"), float)
     )
 
 

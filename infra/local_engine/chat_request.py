@@ -34,7 +34,7 @@ class ChatRequest:
         return cls(
             model=optional(data, "model", str),
             messages=messages,
-            parameters=openai_parameters(data),
+            parameters=openai_parameters(data, chat=True),
             stream=optional(data, "stream", bool) or False,
             include_usage=optional(options, "include_usage", bool) or False,
             tools=bool(data.get("tools")),
@@ -68,23 +68,27 @@ class CompletionRequest:
         return cls(
             model=optional(data, "model", str),
             prompt=required(data, "prompt", str),
-            parameters=openai_parameters(data),
+            parameters=openai_parameters(data, chat=False),
             stream=optional(data, "stream", bool) or False,
         )
 
 
-def openai_parameters(data: JsonObject) -> Parameters:
+def openai_parameters(data: JsonObject, *, chat: bool) -> Parameters:
     """OpenAI's names for the parameters. A temperature of 0 means the likeliest token."""
     temperature = optional(data, "temperature", float)
-    top_logprobs = ("logprobs",) if data.get("logprobs") else ()
+    shown = chat and data.get("logprobs") is True
     set_ones = tuple(name for name in CANNOT_CHAT if data.get(name))
+    if data.get("logprobs") and not shown:
+        set_ones += ("logprobs",)
     return Parameters(
         max_new_tokens=optional(data, "max_tokens", int),
         stop=strings(data, "stop"),
         temperature=None if temperature == 0 else temperature,
         top_p=optional(data, "top_p", float),
         seed=optional(data, "seed", int),
-        cannot=(*set_ones, *top_logprobs),
+        top_n_tokens=optional(data, "top_logprobs", int) if shown else None,
+        logprobs=shown,
+        cannot=set_ones,
     )
 
 

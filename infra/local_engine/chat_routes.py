@@ -6,9 +6,10 @@ Unlike TGI's, the chat route takes the likeliest token unless the request says h
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import orjson
@@ -19,7 +20,7 @@ from infra.local_engine.engine import Job, LocalEngine
 from infra.local_engine.errors import EngineError
 from infra.local_engine.generate_routes import simple_tokens
 from infra.local_engine.parameters import Parameters
-from infra.local_engine.text import Said
+from infra.local_engine.text import Likely, Said
 from infra.local_engine.wire import DONE, body_of, event_stream, json_response
 
 VERSION = "3.3.0"
@@ -52,12 +53,15 @@ class ChatRoutes:
         model = self._named(asked.model)
         shape = Shape(prompt, asked.parameters, False, model, asked.include_usage)
         if asked.stream:
-            return await event_stream(request, self._events(shape, chat_chunk, chat_last_chunk))
+            shown = asked.parameters.logprobs
+            chunk = partial(chat_chunk, logprobs=shown)
+            last_chunk = partial(chat_last_chunk, logprobs=shown)
+            return await event_stream(request, self._events(shape, chunk, last_chunk))
         job = await self._finished(shape)
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": self._text(job)},
-            "logprobs": None,
+            "logprobs": logprobs_json(job.said) if asked.parameters.logprobs else None,
             "finish_reason": REASONS[str(job.said[-1].finish_reason)],
         }
         return json_response(
@@ -139,22 +143,39 @@ def usage(job: Job) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
 
 
-def chat_chunk(model: str, said: Said) -> Mapping[str, object]:
+def logprobs_json(said: Sequence[Said]) -> dict[str, object]:
+    """Tokens with their log probabilities and the likeliest in their places."""
+    return {"content": [{**logprob_json(one), "top_logprobs": tops(one)} for one in said]}
+
+
+def tops(said: Said) -> list[dict[str, object]]:
+    """The likeliest tokens in its place, if they were asked for."""
+    return [logprob_json(one) for one in said.top or ()]
+
+
+def logprob_json(said: Said | Likely) -> dict[str, object]:
+    """One token with its log probability."""
+    return {"token": said.text, "logprob": said.logprob}
+
+
+def chat_chunk(model: str, said: Said, *, logprobs: bool = False) -> Mapping[str, object]:
     """A token on the chat route; the mark of the end has no text there."""
     text = "" if said.special else said.text
     reason = None if said.finish_reason is None else REASONS[said.finish_reason]
     choice = {
         "index": 0,
         "delta": {"role": "assistant", "content": text},
-        "logprobs": None,
+        "logprobs": logprobs_json([said]) if logprobs else None,
         "finish_reason": reason,
     }
     return {**head("chat.completion.chunk", model), "choices": [choice], "usage": None}
 
 
-def chat_last_chunk(model: str, said: Said, job: Job) -> Mapping[str, object]:
+def chat_last_chunk(
+    model: str, said: Said, job: Job, *, logprobs: bool = False
+) -> Mapping[str, object]:
     """The last token is a chunk like the others, with a reason."""
-    return chat_chunk(model, said)
+    return chat_chunk(model, said, logprobs=logprobs)
 
 
 def text_chunk(model: str, said: Said) -> Mapping[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -13,7 +14,7 @@ from tokenizers import Encoding
 from infra.local_engine.engine import Job, LocalEngine
 from infra.local_engine.errors import EngineError
 from infra.local_engine.parameters import GenerateRequest
-from infra.local_engine.text import Said
+from infra.local_engine.text import Likely, Said
 from infra.local_engine.wire import body_of, event_stream, json_response
 
 
@@ -64,6 +65,7 @@ class GenerateRoutes:
                     event = {
                         "index": index,
                         "token": token_json(said),
+                        **({} if said.top is None else {"top_tokens": tops_json(said.top)}),
                         "generated_text": self._text(job, asked, full_text) if last else None,
                         "details": stream_details(job) if last and parameters.details else None,
                     }
@@ -79,7 +81,7 @@ class GenerateRoutes:
         async with aclosing(tokens):
             async for item in tokens:
                 job, _ = item
-        answer: dict[str, object] = {"generated_text": self._text(job, asked, full_text)}
+        answer: dict[str, Any] = {"generated_text": self._text(job, asked, full_text)}
         if parameters.details or parameters.decoder_input_details:
             answer["details"] = {
                 "finish_reason": job.said[-1].finish_reason,
@@ -88,6 +90,8 @@ class GenerateRoutes:
                 "prefill": await self._prefill(job) if parameters.decoder_input_details else [],
                 "tokens": [token_json(said) for said in job.said],
             }
+            if parameters.top_n_tokens:
+                answer["details"]["top_tokens"] = [tops_json(said.top or ()) for said in job.said]
         return job, answer
 
     async def _prefill(self, job: Job) -> list[dict[str, object]]:
@@ -108,7 +112,12 @@ class GenerateRoutes:
         return asked.inputs + text if full_text else text
 
 
-def token_json(said: Said) -> dict[str, object]:
+def tops_json(top: Sequence[Likely]) -> list[dict[str, object]]:
+    """The likeliest tokens of one place."""
+    return [token_json(one) for one in top]
+
+
+def token_json(said: Said | Likely) -> dict[str, object]:
     """A token as the wire shows it."""
     return {"id": said.id, "text": said.text, "logprob": said.logprob, "special": said.special}
 

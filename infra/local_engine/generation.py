@@ -15,18 +15,22 @@ from concurrent.futures import Executor
 from typing import Any
 
 from infra.local_engine.errors import GenerationFailed
-from infra.local_engine.text import Said, Speech
+from infra.local_engine.text import Likely, Said, Speech
 
 # The library's call for one prompt, with everything but the callback already given.
 Start = Callable[[Callable[[Any], bool]], None]
+
+# From a step's logits to the likeliest tokens.
+Likeliest = Callable[[Any], tuple[Likely, ...]]
 
 
 class Generation:
     """Tokens of one generation. Close the iterator to cancel it."""
 
-    def __init__(self, start: Start, speech: Speech) -> None:
+    def __init__(self, start: Start, speech: Speech, likeliest: Likeliest | None = None) -> None:
         self._start = start
         self._speech = speech
+        self._likeliest = likeliest
         self._said: deque[Said] = deque()  # bounded by the request's own number of tokens
         self._cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -73,7 +77,8 @@ class Generation:
         if self._cancelled.is_set():
             return True
         self.generated_tokens += 1
-        said = self._speech.add(step.token_id, step.token, step.log_prob or 0.0)
+        top = None if self._likeliest is None else self._likeliest(step.logits)
+        said = self._speech.add(step.token_id, step.token, step.log_prob or 0.0, top)
         self._said.append(said)
         if not self._announced:
             # One wake-up for all tokens that come before the loop gets to it.

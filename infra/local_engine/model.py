@@ -11,11 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
 import jinja2
+import numpy
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Encoding, Tokenizer
 
@@ -23,7 +25,7 @@ from infra.local_engine import limits
 from infra.local_engine.errors import TemplateFailed
 from infra.local_engine.generation import Generation, Start
 from infra.local_engine.parameters import Parameters
-from infra.local_engine.text import Speech
+from infra.local_engine.text import Likely, Speech
 
 # CTranslate2 seeds a thread's random numbers when it first draws one, from a number of the process.
 seeding = threading.Lock()
@@ -101,7 +103,22 @@ class Model:
         speech = Speech(
             special=self._special, end=self._end, tokens_max=tokens_max, stop=parameters.stop
         )
-        return Generation(self._start(tokens, options, seed), speech)
+        likeliest = None
+        if count := parameters.top_n_tokens:
+            options["return_logits_vocab"] = True
+            likeliest = partial(self._likeliest, speech, count)
+        return Generation(self._start(tokens, options, seed), speech, likeliest)
+
+    def _likeliest(self, speech: Speech, count: int, logits: Any) -> tuple[Likely, ...]:
+        """The tokens with the greatest logits of one step; log probabilities are those without a
+        temperature, as the chosen token's."""
+        scores = numpy.array(logits, dtype=numpy.float64).ravel()
+        scores -= numpy.logaddexp.reduce(scores)
+        best = numpy.argpartition(-scores, count)[:count]
+        return tuple(
+            speech.likely(number, self.tokenizer.id_to_token(number) or "", float(scores[number]))
+            for number in sorted(best.tolist(), key=lambda each: -scores[each])
+        )
 
     def scores(self, prompt: Encoding) -> list[float | None]:
         """The log probability of each token of a prompt; there is none for the first. Blocks."""

@@ -41,6 +41,8 @@ class Parameters:
     return_full_text: bool | None = None
     details: bool = False
     decoder_input_details: bool = False
+    logprobs: bool = False
+    """On the chat route: each token's log probability is shown."""
     cannot: tuple[str, ...] = ()
 
     @property
@@ -78,7 +80,11 @@ class Parameters:
                 f"`truncate` must be strictly positive and less than {limits.input_tokens_max}."
                 f" Given: {self.truncate}",
             ),
-            (not self.top_n_tokens, "`top_n_tokens` != 0 is not allowed for this endpoint"),
+            (
+                (self.top_n_tokens or 0) <= limits.top_n_tokens_max,
+                f"`top_n_tokens` must be >= 0 and <= {limits.top_n_tokens_max}."
+                f" Given: {self.top_n_tokens}",
+            ),
             (not self.cannot, f"`{next(iter(self.cannot), '')}` is not supported by this engine"),
         ):
             if not allowed:

@@ -24,6 +24,16 @@ def bytes_of_letters() -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """A token that could have been said."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """One token as the wire shows it; the last one has a finish reason."""
 
@@ -32,6 +42,8 @@ class Said:
     logprob: float
     special: bool
     finish_reason: FinishReason | None
+    top: tuple[Likely, ...] | None = None
+    """The likeliest tokens in its place, if they were asked for."""
 
 
 class Speech:
@@ -50,17 +62,28 @@ class Speech:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._letters = bytes_of_letters()
 
-    def add(self, number: int, token: str, logprob: float) -> Said:
+    def likely(self, number: int, token: str, logprob: float) -> Likely:
+        """A token that was not said: by itself, so that a part of a character is a mark of it."""
+        special = token in self._special
+        text = token if special else self._bytes(token).decode("utf-8", "replace")
+        return Likely(number, text, logprob, special)
+
+    def add(
+        self, number: int, token: str, logprob: float, top: tuple[Likely, ...] | None = None
+    ) -> Said:
         """The next token, named as in the vocabulary."""
         self._count += 1
         special = token in self._special
         text = token if special else self._decoded(token)
         if self._tail_length and not special:
             self._tail = (self._tail + text)[-self._tail_length :]
-        return Said(number, text, logprob, special, self._finished(token))
+        return Said(number, text, logprob, special, self._finished(token), top)
 
     def _decoded(self, token: str) -> str:
-        return self._decoder.decode(bytes(self._letters[letter] for letter in token))
+        return self._decoder.decode(self._bytes(token))
+
+    def _bytes(self, token: str) -> bytes:
+        return bytes(self._letters[letter] for letter in token)
 
     def _finished(self, token: str) -> FinishReason | None:
         # In the order of TGI's server: the limit wins over the end, the end over a stop sequence,

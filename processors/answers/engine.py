@@ -34,6 +34,9 @@ class Token:
     text: str
     id: int | None = None
     logprob: float | None = None
+    """Natural logarithm of its probability. None: the engine does not say, or was not asked."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens in its place with their logprobs, if they were asked for."""
 
 
 class FinishReason(StrEnum):
@@ -98,9 +101,10 @@ class Engine(Protocol):
         """Yields tokens as they are said, then one Finished.
 
         Raises Overloaded and EngineRefused before the first token, EngineFailed at any time,
-        CannotContinue before the first token if `prompt.said` is not empty. Special tokens (end of
-        sequence) are not yielded. A stop sequence may be part of the tokens' text. Every wait has
-        a bound. Closing the iterator (`aclose`) closes the connection, which cancels the work.
+        CannotContinue before the first token if `prompt.said` is not empty. What it cannot do of
+        `prompt.sampling` it refuses by its name. Special tokens (end of sequence) are not yielded.
+        A stop sequence may be part of the tokens' text. Every wait has a bound. Closing the
+        iterator (`aclose`) closes the connection, which cancels the work.
         """
 
     async def healthy(self) -> bool:

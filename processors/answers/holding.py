@@ -16,6 +16,7 @@ from typing import Any
 
 from events import trace
 from events.answers import ClaimId, Fold
+from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
 from processors.answers.engine import Engine, Finished, FinishReason, Prompt
@@ -51,7 +52,7 @@ from processors.answers.protocol_words import (
     Wait,
 )
 from processors.answers.surroundings import Surroundings
-from processors.answers.text import TextGatherer
+from processors.answers.text import TextGatherer, logprobs_bytes_left
 
 log = logging.getLogger("thalweg.answers")
 
@@ -276,7 +277,7 @@ class Holding:
         if self._task is None:
             raise RuntimeError("an engine is called before the request was loaded")
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
-        gatherer = self._gatherer = TextGatherer(self._task.sampling.stop)
+        gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
         left = self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
         call = self._around.dispatcher.call(
             self._task.model,
@@ -293,7 +294,7 @@ class Holding:
                     if isinstance(item, Finished):
                         self._finished(speak, gatherer, item)
                         return True
-                    gatherer.add(item.text, item.id)
+                    gatherer.add(item.text, item.id, item.logprob, item.top)
                     if gatherer.stopped:
                         self._finished(speak, gatherer, Finished(FinishReason.STOP))
                         return True
@@ -312,6 +313,13 @@ class Holding:
             self._failed(speak, Failure.FAILED)
             return True
 
+    def _new_gatherer(self, how: Sampling) -> TextGatherer:
+        if not how.logprobs:
+            return TextGatherer(how.stop)
+        bytes_max = self._around.limits.answer_logprobs_bytes_max
+        left = logprobs_bytes_left(self._state.fold, bytes_max)
+        return TextGatherer(how.stop, logprobs_bytes_max=left, top_logprobs=how.top_logprobs)
+
     def _finished(self, speak: Speak, gatherer: TextGatherer, end: Finished) -> None:
         rest = gatherer.rest()
         self._end_call()
@@ -324,6 +332,7 @@ class Holding:
                 end.prompt_tokens or 0,
                 end.context_full,
                 rest.token_ids,
+                rest.logprobs,
             )
         )
 
@@ -354,7 +363,7 @@ class Holding:
         piece = gatherer.take()
         self._chunk_put_at = now
         self._chunks_put += 1
-        self.put(Said(self._call, piece.text, piece.tokens, piece.token_ids))
+        self.put(Said(self._call, piece.text, piece.tokens, piece.token_ids, piece.logprobs))
 
     def _chunk_is_due(self) -> None:
         self._chunk_timer = None

@@ -54,7 +54,11 @@ from processors.answers.protocol_words import (
     StopTimer,
     TimerFired,
     Wait,
+    own_claim,
 )
+from processors.answers.text import fitting, within
+
+NOTHING = Said(0, "", 0)
 
 
 def hold(
@@ -151,7 +155,7 @@ def _claim(state: Held, epoch: int, fresh: UUID) -> Step:
 
 def _claim_over_own(state: Held, fresh: UUID) -> Step:
     """Nobody's claim is greater than the own one, but what was sent under it may have holes."""
-    return _claim(state, max(state.generation, _own(state).epoch), fresh)
+    return _claim(state, max(state.generation, own_claim(state).epoch), fresh)
 
 
 def _superseded(state: Held, fresh: UUID) -> Step:
@@ -302,15 +306,16 @@ def _say(state: Held, put: Said) -> Step:
     """Sends a chunk: the index counts on from the fold, without waiting for what is under way."""
     tokens, size = state.said_tokens + put.tokens, state.said_bytes + len(put.text.encode())
     if tokens > state.tokens_max or size > state.bounds.answer_bytes_max:
-        return _end(state, EndKind.FINISH, "length", None, put.text, put.tokens)
+        return _end(state, EndKind.FINISH, "length", None, put)
     chunk = Chunk(
         state.answer,
-        _own(state),
+        own_claim(state),
         state.next_index,
         put.text,
         put.tokens,
         seam=state.seam,
         token_ids=put.token_ids,
+        logprobs=put.logprobs,
     )
     state = replace(
         state,
@@ -331,14 +336,15 @@ def _finished(state: Held, put: EngineFinished) -> Step:
     spoke = state.heard or put.text != ""  # a call without a word would be repeated for ever
     if put.reason is FinishReason.LENGTH and left > 0 and spoke and not put.context_full:
         return _call_again(state, put)
-    return _end(state, EndKind.FINISH, put.reason.value, None, put.text, put.tokens)
+    return _end(state, EndKind.FINISH, put.reason.value, None, put)
 
 
 def _call_again(state: Held, put: EngineFinished) -> Step:
     """The engine's limit a call was reached: the next call starts from what was read back."""
     outputs: tuple[Output, ...] = ()
     if put.text:
-        state, outputs = _say(state, Said(put.call, put.text, put.tokens, put.token_ids))
+        said = Said(put.call, put.text, put.tokens, put.token_ids, put.logprobs)
+        state, outputs = _say(state, said)
         if state.phase is not Phase.SPEAKING:
             return state, outputs
     if state.fold.next_index < state.next_index:
@@ -359,33 +365,26 @@ def _stop(state: Held) -> Step:
 
 
 def _end(
-    state: Held, kind: EndKind, reason: str, error: str | None, text: str = "", tokens: int = 0
+    state: Held,
+    kind: EndKind,
+    reason: str,
+    error: str | None,
+    last: Said | EngineFinished = NOTHING,
 ) -> Step:
     """Sends the end, with the last text. It is over only when an end that counts is read back."""
     state, dropped = _drop(state)
-    text, whole = _fitting(text, state.bounds.answer_bytes_max - state.said_bytes), text
-    if text != whole:
-        reason = FinishReason.LENGTH.value
-    index, sends = state.next_index, dropped
+    text, tokens, logprobs = last.text, last.tokens, last.logprobs
+    text = fitting(text, state.bounds.answer_bytes_max - state.said_bytes)
+    if text != last.text:
+        reason, logprobs = FinishReason.LENGTH.value, within(text, logprobs)
+    claim, index, sends = own_claim(state), state.next_index, dropped
     usage = Usage(prompt_tokens=state.prompt_tokens, completion_tokens=state.said_tokens + tokens)
     if state.seam and text:  # an end can't say that a further call begins with it
-        chunk = Chunk(state.answer, _own(state), index, text, tokens, seam=True)
-        index, text, tokens, sends = index + 1, "", 0, (*sends, Send(chunk))
-    end = End(state.answer, _own(state), index, kind, reason, error, text, tokens, usage)
+        chunk = Chunk(state.answer, claim, index, text, tokens, True, logprobs=logprobs)
+        index, text, tokens, logprobs, sends = index + 1, "", 0, (), (*sends, Send(chunk))
+    end = End(state.answer, claim, index, kind, reason, error, text, tokens, usage, logprobs)
     state = replace(state, phase=Phase.ENDING, next_index=index + 1)
     return state, (*sends, Send(end))
-
-
-def _fitting(text: str, size: int) -> str:
-    """The longest beginning of `text` of at most `size` bytes of UTF-8, in whole characters."""
-    encoded = text.encode()
-    return text if len(encoded) <= size else encoded[: max(0, size)].decode(errors="ignore")
-
-
-def _own(state: Held) -> ClaimId:
-    if state.claim is None:
-        raise ValueError("only a claimant sends records")
-    return state.claim
 
 
 def _drop(state: Held) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from events.answers import ClaimId, Fold, TokenRecord
+from events.answers import ClaimId, Fold, Logprobs, TokenRecord
 from events.ids import AnswerId
 from processors.answers.engine import FinishReason
 
@@ -121,6 +121,7 @@ class Said:
     text: str
     tokens: int
     token_ids: tuple[int, ...] | None = None
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class EngineFinished:
     """No further call can go on."""
     token_ids: tuple[int, ...] | None = None
     """Of `text`."""
+    logprobs: Logprobs = ()
 
 
 class Failure(Enum):
@@ -273,3 +275,10 @@ class Forget:
 
 Output = Load | Send | Speak | Hush | StartTimer | StopTimer | Acknowledge | Forget
 Step = tuple[Held, tuple[Output, ...]]
+
+
+def own_claim(state: Held) -> ClaimId:
+    """The claim under which records are sent."""
+    if state.claim is None:
+        raise ValueError("only a claimant sends records")
+    return state.claim

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from events.answers import EMPTY, Entry, Fold, TokenRecord, end_entry, fold
+from events.answers import EMPTY, Fold, TokenRecord, chunk_entries, end_entry, fold
 from events.ids import AnswerId, ConversationId
 from processors.answers.recorder_ports import Run
 
@@ -42,8 +42,7 @@ class Following:
     def run(self) -> Run:
         """What to add next to the live stream."""
         until = min(self.said, self.streamed + ENTRIES_PER_RUN_MAX)
-        texts = self.fold.chunks[self.streamed : until]
-        entries = [Entry(index, text) for index, text in enumerate(texts, self.streamed)]
+        entries = chunk_entries(self.fold, self.streamed, until)
         if self.fold.end is not None and until == self.said and self.streamed < self.said:
             entries.append(end_entry(self.fold.end))
         return Run(self.answer, self.streamed, entries, self.recorded)

@@ -18,6 +18,7 @@ class HoldingLimits:
     load_again_seconds: float
     chunk_delay_seconds_max: float
     chunk_bytes_max: int
+    answer_logprobs_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,7 @@ class Worker:
 
     def _remember(self, answer: AnswerId, said: Fold) -> None:
         """That an answer has ended, without its text: nothing counts after an end."""
-        self._ended[answer] = replace(said, chunks=())
+        self._ended[answer] = replace(said, chunks=(), logprobs=())
         self._cancels.pop(answer, None)
         while len(self._ended) > ENDED_ANSWERS_KEPT_MAX:
             self._ended.popitem(last=False)

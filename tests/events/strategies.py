@@ -11,13 +11,23 @@ from events.conversations import (
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
+    Attachment,
     Band,
+    BranchChosen,
+    ConversationArchived,
+    ConversationDeleted,
+    ConversationRead,
+    ConversationRenamed,
     ConversationStarted,
+    ConversationUnarchived,
     EndKind,
+    Kind,
     MessagePosted,
+    MetadataReplaced,
     Role,
     Sampling,
     Seam,
+    TokenLogprob,
     Usage,
 )
 from events.envelope import Event, Meta, Recorded
@@ -37,14 +47,47 @@ samplings = st.builds(
     top_p=st.none() | fractions,
     seed=st.none() | st.integers(0, 2**63),
     stop=st.lists(texts, max_size=3).map(tuple),
+    frequency_penalty=st.none() | fractions,
+    presence_penalty=st.none() | fractions,
+    logprobs=st.booleans(),
+    top_logprobs=st.integers(0, 5),
 )
+token_logprobs = st.builds(
+    TokenLogprob,
+    token=texts,
+    logprob=fractions,
+    top=st.lists(st.tuples(texts, fractions), max_size=2).map(tuple),
+)
+logprobs = st.lists(token_logprobs, max_size=2).map(tuple)
+attachments = st.builds(
+    Attachment,
+    uri=texts,
+    name=st.none() | texts,
+    media_type=st.none() | texts,
+    bytes=st.none() | counts,
+)
+metadata = st.dictionaries(texts, texts, max_size=2)
 seams = st.builds(Seam, index=counts, model=texts)
 
 EVENTS: dict[type[Event], st.SearchStrategy[Any]] = {
     TenantCreated: st.builds(TenantCreated, tenant=ids, name=texts),
     KeyCreated: st.builds(KeyCreated, tenant=ids, key=ids, name=texts, owner=texts, key_hash=texts),
     KeyRevoked: st.builds(KeyRevoked, tenant=ids, key=ids),
-    ConversationStarted: st.builds(ConversationStarted, conversation=ids),
+    ConversationStarted: st.builds(
+        ConversationStarted,
+        conversation=ids,
+        kind=st.sampled_from(Kind),
+        stored=st.booleans(),
+        title=st.none() | texts,
+        metadata=metadata,
+    ),
+    ConversationRenamed: st.builds(ConversationRenamed, conversation=ids, title=st.none() | texts),
+    MetadataReplaced: st.builds(MetadataReplaced, conversation=ids, metadata=metadata),
+    ConversationArchived: st.builds(ConversationArchived, conversation=ids),
+    ConversationUnarchived: st.builds(ConversationUnarchived, conversation=ids),
+    ConversationDeleted: st.builds(ConversationDeleted, conversation=ids),
+    ConversationRead: st.builds(ConversationRead, conversation=ids, position=counts),
+    BranchChosen: st.builds(BranchChosen, conversation=ids, head=ids),
     MessagePosted: st.builds(
         MessagePosted,
         conversation=ids,
@@ -52,6 +95,8 @@ EVENTS: dict[type[Event], st.SearchStrategy[Any]] = {
         role=st.sampled_from(Role),
         content=texts,
         parent=st.none() | ids,
+        attachments=st.lists(attachments, max_size=2).map(tuple),
+        edits=st.none() | ids,
     ),
     AnswerRequested: st.builds(
         AnswerRequested,
@@ -73,6 +118,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Any]] = {
         error=st.none() | texts,
         text=texts,
         chunk_lengths=st.lists(counts, max_size=5).map(tuple),
+        logprobs=st.none() | st.lists(logprobs, max_size=3).map(tuple),
         seams=st.lists(seams, max_size=3).map(tuple),
         usage=usages,
     ),
@@ -117,6 +163,7 @@ chunks = st.builds(
     tokens=counts,
     seam=st.booleans(),
     token_ids=st.none() | st.lists(counts, max_size=5).map(tuple),
+    logprobs=logprobs,
 )
 ends = st.builds(
     End,
@@ -129,6 +176,7 @@ ends = st.builds(
     text=texts,
     tokens=counts,
     usage=usages,
+    logprobs=logprobs,
 )
 token_records: st.SearchStrategy[TokenRecord] = st.one_of(claims, chunks, ends)
 
@@ -139,4 +187,6 @@ entry_ends = st.builds(
     error=st.none() | texts,
     usage=usages,
 )
-any_entries = st.builds(Entry, index=counts, text=texts, end=st.none() | entry_ends)
+any_entries = st.builds(
+    Entry, index=counts, text=texts, end=st.none() | entry_ends, logprobs=logprobs
+)

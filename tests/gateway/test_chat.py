@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from commands.errors import StoreUnavailable
-from events.conversations import AnswerRequested, EndKind, MessagePosted
+from events.conversations import AnswerRequested, EndKind, MessagePosted, Sampling
 from tests.gateway.fakes import MODEL, TENANT, Bench, spoken, until
 
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -154,10 +154,7 @@ async def test_a_call_is_one_command_with_all_its_messages(
     asked = recorded[-1].event
     assert isinstance(asked, AnswerRequested)
     assert asked.parent == posted[-1].message
-    sampling = asked.sampling.model_dump()
-    assert sampling == {
-        "max_tokens": 9, "temperature": 1, "top_p": 0.5, "seed": 7, "stop": ("a",)
-    }  # fmt: skip
+    assert asked.sampling == Sampling(max_tokens=9, temperature=1, top_p=0.5, seed=7, stop=("a",))
     assert {one.meta.subject for one in recorded} == {"ann"}
     await chat(http)
     assert bench.events(conversation_of(bench))[0].meta.subject == TENANT.owner
@@ -166,8 +163,10 @@ async def test_a_call_is_one_command_with_all_its_messages(
 @pytest.mark.parametrize(
     ("wrong", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
-        ({"frequency_penalty": 0}, "frequency_penalty"),
+        ({"logprobs": True, "top_logprobs": 6}, "top_logprobs"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty"),
+        ({"presence_penalty": -3}, "presence_penalty"),
         ({"tools": []}, "tools"),
         ({"response_format": {"type": "text"}}, "response_format"),
         ({"functions": [], "temperature": "hot"}, "functions"),

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from events.conversations import AnswerRequested, MessagePosted
+from events.conversations import AnswerRequested, MessagePosted, Sampling
 from tests.gateway.fakes import MODEL, TENANT, Bench, until
 
 KEY = {"Idempotency-Key": "one-send"}
@@ -54,9 +54,7 @@ async def test_a_message_is_accepted_with_the_answer_that_it_asked_for(
     assert (str(posted.message), posted.content) == (body["message"], "Hi")
     assert isinstance(asked, AnswerRequested)
     assert (str(asked.answer), asked.model) == (body["answer"], MODEL)
-    assert asked.sampling.model_dump() == {
-        "max_tokens": 7, "temperature": 0, "top_p": None, "seed": 3, "stop": ("END",)
-    }  # fmt: skip
+    assert asked.sampling == Sampling(max_tokens=7, temperature=0, seed=3, stop=("END",))
 
 
 async def test_the_same_key_gives_the_same_bytes_and_nothing_new(

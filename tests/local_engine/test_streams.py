@@ -199,7 +199,7 @@ async def test_a_failing_model_is_told_as_it_is_and_shows_in_its_health(
     [
         {"grammar": {"type": "regex", "value": "a+"}},
         {"watermark": True},
-        {"top_n_tokens": 2},
+        {"top_n_tokens": 6},
         {"typical_p": 0.5},
         {"frequency_penalty": 0.1},
         {"adapter_id": "some/adapter"},

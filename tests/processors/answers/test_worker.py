@@ -55,6 +55,7 @@ class House:
             load_again_seconds=0.01,
             chunk_delay_seconds_max=self.chunk_delay_seconds_max,
             chunk_bytes_max=1_000,
+            answer_logprobs_bytes_max=10_000,
         )
         self.worker = Worker(
             name,

@@ -1,0 +1,246 @@
+"""`histories@1`: conversations as their readers see them, with their messages and answers.
+
+A batch is folded in memory (`histories_fold`) and written by a few statements. Beside the rows, and
+no part of a digest, each change of a conversation gets a number of its subject for the feed, and
+`thalweg_histories` is notified of whose conversations have changed.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from events import conversations as said
+from events.conversations import Attachment, Kind
+from events.envelope import Event, Recorded
+from projections import histories_sql as sqls
+from projections.exact_text import ESCAPE, exact, storable, subject_digest
+from projections.histories_fold import Changes, Node, Row, fold
+from projections.tables import Db, Tables
+
+CHANNEL = "thalweg_histories"
+"""Notified with a JSON list: the `subject_digest` of each subject whose conversations changed."""
+NOTIFIED_SUBJECTS_MAX = 300
+"""A notification of Postgres has less than 8,000 bytes; with more subjects it is EVERYBODY."""
+EVERYBODY = "*"
+
+PARTS = ("nodes", "heads", "numbers", "by_activity", "completions", "words", "by_number")
+
+
+class Histories:
+    """Only conversations that are stored have a row; of a deleted one it is all that is left."""
+
+    tables = Tables("histories", 1, parts=PARTS)
+    context = "conversations"
+    types: frozenset[type[Event]] = frozenset(
+        {
+            said.ConversationStarted,
+            said.ConversationRenamed,
+            said.MetadataReplaced,
+            said.ConversationArchived,
+            said.ConversationUnarchived,
+            said.ConversationDeleted,
+            said.ConversationRead,
+            said.BranchChosen,
+            said.MessagePosted,
+            said.AnswerRequested,
+            said.AnswerCancelRequested,
+            said.AnswerEnded,
+        }
+    )
+    own_tables = sqls.CREATE
+    own_suffixes: tuple[str, ...] = ("", "nodes", "heads", "numbers")
+    digested_suffixes: tuple[str, ...] = ("", "nodes")
+
+    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+        changes = fold(self._load(connection, events), events)
+        if not changes.rows:
+            return
+        self._save_nodes(connection, changes)
+        rows = [_row_values(row) for row in changes.rows.values()]
+        connection.execute(self.tables.compose(sqls.SAVE_ROWS), _columns(rows))
+        self._number(connection, [changes.rows[conversation] for conversation in changes.shown])
+
+    def _load(self, connection: Db, events: Sequence[Recorded]) -> dict[UUID, Row]:
+        started = {one.stream for one in events if isinstance(one.event, said.ConversationStarted)}
+        wanted = list({one.stream for one in events} - started)
+        if not wanted:
+            return {}
+        rows = connection.execute(self.tables.compose(sqls.LOAD_ROWS), (wanted,)).fetchall()
+        return {values[0]: _row(values) for values in rows}
+
+    def _save_nodes(self, connection: Db, changes: Changes) -> None:
+        if changes.nodes:
+            values = [
+                _node_values(node, changes.rows[node.conversation])
+                for node in changes.nodes.values()
+            ]
+            connection.execute(self.tables.compose(sqls.ADD_NODES), _columns(values))
+        if changes.cancelling:
+            statement = self.tables.compose(sqls.CANCELLING)
+            connection.execute(statement, _columns(changes.cancelling))
+        if changes.ends:
+            ends = [
+                (end.conversation, end.position, *_end_values(end.ended), end.time, end.at)
+                for end in changes.ends
+            ]
+            connection.execute(self.tables.compose(sqls.END_NODES), _columns(ends))
+        if changes.wiped:
+            statement = self.tables.compose(sqls.WIPE_NODES)
+            connection.execute(statement, (list(changes.wiped),))
+
+    def _number(self, connection: Db, rows: Iterable[Row]) -> None:
+        """Gives each conversation that has changed a number that its subject never had."""
+        changed = [row for row in rows if row.kind == Kind.CONVERSATION]
+        if not changed:
+            return
+        counts = Counter((row.tenant, storable(row.subject)) for row in changed)
+        heads = connection.execute(
+            self.tables.compose(sqls.TAKE_NUMBERS),
+            _columns([(*whose, count) for whose, count in counts.items()]),
+        ).fetchall()
+        free = {
+            (tenant, subject): number - counts[tenant, subject] + 1
+            for tenant, subject, number in heads
+        }
+        numbered = []
+        for row in changed:
+            whose = row.tenant, storable(row.subject)
+            numbered.append((row.conversation, *whose, free[whose]))
+            free[whose] += 1
+        connection.execute(self.tables.compose(sqls.GIVE_NUMBERS), _columns(numbered))
+        digests = sorted({subject_digest(row.tenant, row.subject) for row in changed})
+        if len(digests) > NOTIFIED_SUBJECTS_MAX:
+            digests = [EVERYBODY]
+        connection.execute(sqls.NOTIFY, (CHANNEL, orjson.dumps(digests).decode()))
+
+
+def search_scope(tenant: UUID, subject: str) -> str:
+    """The lexeme in every searched node of a subject; no text of a user leads to one like it."""
+    return ESCAPE + subject_digest(tenant, subject)
+
+
+def pack_metadata(metadata: Mapping[str, str]) -> str:
+    """As the column has it: jsonb can't hold NUL either."""
+    return _json({storable(name): storable(value) for name, value in metadata.items()})
+
+
+def unpack_metadata(stored: Mapping[str, str]) -> dict[str, str]:
+    """The inverse of `pack_metadata`, of the decoded column."""
+    return {exact(name): exact(value) for name, value in stored.items()}
+
+
+def _row(values: Sequence[Any]) -> Row:
+    """In the order of LOAD_ROWS."""
+    conversation, tenant, subject, kind, created_at, last_activity, title, metadata, *rest = values
+    position, opening, archived, deleted, head, model, messages, answers, *marks = rest
+    read_position, unread, answering = marks
+    return Row(
+        conversation=conversation,
+        tenant=tenant,
+        subject=exact(subject),
+        kind=kind,
+        created_at=created_at,
+        last_activity=last_activity,
+        title=_exact(title),
+        metadata=unpack_metadata(metadata),
+        position=position,
+        opening=_exact(opening),
+        archived=archived,
+        deleted=deleted,
+        head=head,
+        model=_exact(model),
+        messages=messages,
+        answers=answers,
+        read_position=read_position,
+        unread=unread,
+        answering={UUID(answer): at for answer, at in answering.items()},
+    )
+
+
+def _row_values(row: Row) -> tuple[object, ...]:
+    """In the order of SAVE_ROWS."""
+    return (
+        row.conversation,
+        row.tenant,
+        storable(row.subject),
+        row.kind,
+        row.created_at,
+        row.last_activity,
+        _storable(row.title),
+        pack_metadata(row.metadata) if row.metadata else "{}",
+        row.position,
+        _storable(row.opening),
+        row.archived,
+        row.deleted,
+        row.head,
+        _storable(row.model),
+        row.messages,
+        row.answers,
+        row.read_position,
+        _json(row.unread) if row.unread else "[]",
+        _json({str(answer): at for answer, at in row.answering.items()}) if row.answering else "{}",
+    )
+
+
+def _node_values(node: Node, row: Row) -> tuple[object, ...]:
+    """In the order of ADD_NODES."""
+    searched = row.kind == Kind.CONVERSATION
+    return (
+        node.conversation,
+        node.position,
+        node.node,
+        node.parent,
+        node.role,
+        node.created_at,
+        _storable(node.text),
+        None if node.text is None else len(node.text.encode()),
+        _attachments(node.attachments),
+        node.edits,
+        _storable(node.model),
+        node.band,
+        node.status,
+        _storable(node.reason),
+        _storable(node.error),
+        node.prompt_tokens,
+        node.completion_tokens,
+        node.ended_at,
+        node.ended_position,
+        search_scope(row.tenant, row.subject) if searched else None,
+    )
+
+
+def _end_values(ended: said.AnswerEnded) -> tuple[object, ...]:
+    return (
+        storable(ended.text),
+        len(ended.text.encode()),
+        ended.kind.value,
+        storable(ended.reason),
+        _storable(ended.error),
+        ended.usage.prompt_tokens,
+        ended.usage.completion_tokens,
+    )
+
+
+def _attachments(attachments: tuple[Attachment, ...]) -> str | None:
+    """JSON in a text column, which may say NUL as an escape."""
+    return _json([one.model_dump() for one in attachments]) if attachments else None
+
+
+def _columns(rows: Collection[Sequence[object]]) -> list[list[object]]:
+    """Rows as unnest wants them: an array for each column."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+def _exact(stored: str | None) -> str | None:
+    return None if stored is None else exact(stored)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
