@@ -111,6 +111,139 @@ class ConversationExists(Refused):
 
 
 @dataclass(unsafe_hash=True)
+class DeletedConversation(Refused):
+    CODE: ClassVar[str] = "conversation_deleted"
+    conversation: UUID
+
+    def __str__(self) -> str:
+        return f"conversation {self.conversation} was deleted; start another one"
+
+
+@dataclass(unsafe_hash=True)
+class ArchivedConversation(Refused):
+    CODE: ClassVar[str] = "conversation_archived"
+    conversation: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation} is archived and takes no messages; "
+            "take it out of the archive first"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class CompletionClosed(Refused):
+    """A stateless call has its messages and one answer, and no more."""
+
+    CODE: ClassVar[str] = "completion_closed"
+    conversation: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"{self.conversation} is a completion and takes no messages; "
+            "start a conversation, or send another completion with all its messages"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class UnknownMessage(Refused):
+    CODE: ClassVar[str] = "message_not_found"
+    conversation: UUID
+    message: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"there is no message {self.message} in conversation {self.conversation}; check the id"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class UnknownNode(Refused):
+    CODE: ClassVar[str] = "node_not_found"
+    conversation: UUID
+    node: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"there is no message or answer {self.node} in conversation {self.conversation}; "
+            "check the id"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class NotAnswerable(Refused):
+    CODE: ClassVar[str] = "not_answerable"
+    conversation: UUID
+    node: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} is what an assistant said; name the message of the user, or of the "
+            "system, that is to be answered"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class EditElsewhere(Refused):
+    """An edit is a sibling of what it edits."""
+
+    CODE: ClassVar[str] = "edit_elsewhere"
+    conversation: UUID
+    edits: UUID
+    seen: UUID | None
+    parent: UUID | None
+
+    def __str__(self) -> str:
+        return (
+            f"message {self.edits} is below {self.parent}, not below {self.seen}; "
+            "send an edit with the parent of the message that it edits"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class EditOfAnotherRole(Refused):
+    CODE: ClassVar[str] = "edit_of_another_role"
+    conversation: UUID
+    edits: UUID
+    role: str
+
+    def __str__(self) -> str:
+        return (
+            f"message {self.edits} is one of the role {self.role!r}; send the edit with that role"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class BranchGoesOn(Refused):
+    """A branch is chosen by its last node."""
+
+    CODE: ClassVar[str] = "branch_goes_on"
+    conversation: UUID
+    node: UUID
+    followed_by: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} is followed by {self.followed_by}; read the conversation again and "
+            "choose the last node of a branch"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class ReadBeyondEnd(Refused):
+    CODE: ClassVar[str] = "read_beyond_end"
+    conversation: UUID
+    position: int
+    last: int
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation} has events up to position {self.last}, "
+            f"not {self.position}; send the position of what was read"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class UnknownAnswer(Refused):
     CODE: ClassVar[str] = "answer_not_found"
     answer: UUID

@@ -8,9 +8,16 @@ from events.conversations import (
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
+    Attachment,
     Band,
+    BranchChosen,
+    ConversationArchived,
+    ConversationDeleted,
+    ConversationRead,
     ConversationStarted,
+    ConversationUnarchived,
     EndKind,
+    Kind,
     MessagePosted,
     Role,
     Sampling,
@@ -23,6 +30,8 @@ M = MessageId(UUID(int=10))
 A = AnswerId(UUID(int=20))
 M2 = MessageId(UUID(int=11))
 A2 = AnswerId(UUID(int=21))
+M3 = MessageId(UUID(int=12))
+A3 = AnswerId(UUID(int=22))
 NOBODY = UUID(int=99)
 T = TenantId(UUID(int=2))
 K = KeyId(UUID(int=3))
@@ -34,17 +43,27 @@ def ask(answer: AnswerId = A) -> AskAnswer:
     return AskAnswer(answer, "model", Band.DEFAULT, 60, SAMPLING)
 
 
-def new_message(message: MessageId = M, content: str = "What is a thalweg?") -> NewMessage:
-    return NewMessage(message, Role.USER, content)
+def new_message(
+    message: MessageId = M, content: str = "What is a thalweg?", role: Role = Role.USER
+) -> NewMessage:
+    return NewMessage(message, role, content)
 
 
-def posted(message: MessageId = M, parent: UUID | None = None) -> MessagePosted:
+def posted(
+    message: MessageId = M,
+    parent: UUID | None = None,
+    edits: MessageId | None = None,
+    role: Role = Role.USER,
+    attachments: tuple[Attachment, ...] = (),
+) -> MessagePosted:
     return MessagePosted(
         conversation=C,
         message=message,
-        role=Role.USER,
+        role=role,
         content="What is a thalweg?",
         parent=parent,
+        attachments=attachments,
+        edits=edits,
     )
 
 
@@ -72,7 +91,19 @@ def ended(answer: AnswerId = A) -> AnswerEnded:
     )
 
 
+def chosen(head: UUID) -> BranchChosen:
+    return BranchChosen(conversation=C, head=head)
+
+
+def read(position: int) -> ConversationRead:
+    return ConversationRead(conversation=C, position=position)
+
+
 started = ConversationStarted(conversation=C)
+completion_started = ConversationStarted(conversation=C, kind=Kind.COMPLETION)
+archived = ConversationArchived(conversation=C)
+unarchived = ConversationUnarchived(conversation=C)
+deleted = ConversationDeleted(conversation=C)
 cancel_requested = AnswerCancelRequested(conversation=C, answer=A)
 tenant_created = TenantCreated(tenant=T, name="Rivers")
 key_created = KeyCreated(tenant=T, key=K, name="laptop", owner="ada", key_hash="00ff")

@@ -24,6 +24,7 @@ from tests.commands.examples import (
     M,
     ask,
     cancel_requested,
+    completion_started,
     ended,
     new_message,
     posted,
@@ -73,7 +74,7 @@ def test_a_stale_tab_gets_a_conflict_that_names_both_heads() -> None:
 
 def test_a_stateless_call_is_one_append() -> None:
     given().when(CompleteOnce(C, (new_message(), new_message(M2)), ask())).then(
-        started, posted(), posted(M2, parent=M), requested(parent=M2)
+        completion_started, posted(), posted(M2, parent=M), requested(parent=M2)
     )
 
 

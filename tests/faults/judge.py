@@ -90,13 +90,13 @@ def stored(recorded: Sequence[Recorded], turns: Sequence[Turn]) -> list[str]:
     events = [in_words(one.event) for one in recorded]
     if events != wanted:
         found.append(f"stored {events}, wanted {wanted}")
-    answers = CONVERSATIONS.replay(recorded).answers
+    ends = CONVERSATIONS.replay(recorded).ends
     for turn in turns:
-        answer = answers.get(turn.answer) if turn.answer else None
-        if answer is None or answer.ended is None:
+        ended = ends.get(turn.answer) if turn.answer else None
+        if ended is None:
             found.append(f"{turn.answer}: no end is stored")
-        elif [(e.index, e.text) for e in entries_of_ended(answer.ended)] != turn.seen:
-            found.append(f"{turn.answer}: stored {answer.ended.text!r}, shown {turn.text!r}")
+        elif [(e.index, e.text) for e in entries_of_ended(ended)] != turn.seen:
+            found.append(f"{turn.answer}: stored {ended.text!r}, shown {turn.text!r}")
     return found
 
 
