@@ -11,17 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from events.topics import Topics
+from infra.event_store.datastore import VANISHING
 from infra.kafka.consumer import LogReader, ReadFailed
 from infra.kafka.offsets import QueryFailed
 from infra.settings import Settings
+from projections import versions
 from projections.answers import Answers
+from projections.conversations import Histories
 from projections.deliveries import delivery
 from projections.keys import Keys
 from projections.reasons import reason_of
-from projections.runner import Projection, Runner
-from projections.tables import Db
+from projections.runner import BuildDropped, Projection, Runner, beside
+from projections.tables import Db, Tables
+from projections.usage import Usage
+from projections.versions import CHANNEL
 
 log = logging.getLogger("thalweg.projections")
 
@@ -33,6 +39,8 @@ which is on its way at the same moment, is not kept waiting. A read model lags b
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 """Between attempts while Postgres or Kafka is away."""
+LOOK_SECONDS = 5.0
+"""A notification that builds have changed may be lost with its connection."""
 CONNECT_SECONDS_MAX = 5
 TRANSACTION_SECONDS_MAX = 5
 """A process that is paused inside a transaction loses it and its locks after this long."""
@@ -42,33 +50,99 @@ STATEMENT_SECONDS_MAX = 30
 
 def all_projections() -> tuple[Projection, ...]:
     """Every read model of this version of the program."""
-    return (Answers(), Keys())
+    return (Answers(), Histories(), Keys(), Usage())
 
 
 async def run_projections(settings: Settings, topics: Topics | None = None) -> None:
     """Runs until cancelled; outages of Postgres and Kafka are waited out."""
-    topics = topics or Topics()
-    async with asyncio.TaskGroup() as group:
-        for projection in all_projections():
-            group.create_task(Feed(projection, settings, topics).run())
+    await Feeds(settings, topics or Topics()).run()
+
+
+class Feeds:
+    """Feeds every build that is live or old, of the versions that this program knows."""
+
+    def __init__(self, settings: Settings, topics: Topics) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._known = {_version(one.tables): one for one in all_projections()}
+        self._feeds: dict[Tables, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Follows the registry of builds, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._follow(group)
+                except psycopg.Error as error:
+                    log.warning("builds can't be looked up", extra={"reason": _reason(error)})
+                await asyncio.sleep(RETRY_SECONDS_MAX if self._feeds else RETRY_SECONDS_MIN)
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        url = self._settings.database_url("projections")
+        await asyncio.to_thread(self._adopt, url)
+        async with await psycopg.AsyncConnection.connect(
+            url,
+            autocommit=True,
+            application_name="thalweg projections",
+            connect_timeout=CONNECT_SECONDS_MAX,
+            **VANISHING,
+        ) as connection:
+            await connection.execute(SQL("LISTEN {channel}").format(channel=Identifier(CHANNEL)))
+            while True:
+                rows = await (await connection.execute(versions.FIND)).fetchall()
+                self._feed(group, [versions.build(row) for row in rows])
+                async for _ in connection.notifies(timeout=LOOK_SECONDS, stop_after=1):
+                    pass
+
+    def _adopt(self, url: str) -> None:
+        with connect(url) as connection:
+            for projection in self._known.values():
+                if not versions.adopt(connection, projection.tables):
+                    log.warning(
+                        "a version of a projection is not built: thalweg rebuild builds it",
+                        extra={"projection": projection.tables.label},
+                    )
+
+    def _feed(self, group: asyncio.TaskGroup, found: list[versions.Build]) -> None:
+        wanted = {
+            beside(projection, build.tables.build)
+            for build in found
+            if build.state is not versions.State.BUILDING
+            and (projection := self._known.get(_version(build.tables)))
+        }
+        by_tables = {projection.tables: projection for projection in wanted}
+        for tables, task in list(self._feeds.items()):
+            if tables not in by_tables or task.done():
+                task.cancel()
+                del self._feeds[tables]
+        for tables, projection in by_tables.items():
+            if tables not in self._feeds:
+                feed = Feed(projection, self._settings, self._topics)
+                self._feeds[tables] = group.create_task(feed.run())
+
+
+def _version(tables: Tables) -> tuple[str, int]:
+    return tables.name, tables.version
 
 
 class Feed:
-    """One projection, fed from its context's topic."""
+    """One build of a projection, fed from its context's topic."""
 
     def __init__(self, projection: Projection, settings: Settings, topics: Topics) -> None:
         self._projection = projection
         self._settings = settings
         self._topic = topics.domain(projection.context)
-        self._name = f"{projection.tables.name}@{projection.tables.version}"
+        self._name = projection.tables.label
 
     async def run(self) -> None:
-        """Feeds until cancelled. Each failure starts over from what is stored."""
+        """Feeds until cancelled or dropped. Each failure starts over from what is stored."""
         delay = RETRY_SECONDS_MIN
         while True:
             started = time.monotonic()
             try:
                 await self._feed()
+            except BuildDropped:
+                return
             except (psycopg.Error, QueryFailed, ReadFailed, OSError) as error:
                 log.warning(
                     "a projection was interrupted, and starts over from what is stored",

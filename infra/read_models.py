@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import LiteralString, Protocol
 from uuid import UUID
 
 import orjson
 import psycopg
 from psycopg.rows import TupleRow
-from psycopg.sql import Composed
+from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from commands.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from infra.event_store.datastore import VANISHING
 from infra.event_store.unreachable import unreachable
 from projections import answers, keys
 from projections.tables import POSITIONS, Tables
+from projections.versions import READABLE
 
 CONNECTION_SECONDS_MAX = 2.0
 """To get a connection of the pool; then the database counts as away."""
@@ -71,10 +73,30 @@ class ReadModels:
                 problem = error
         raise unreachable(problem) from problem
 
+    async def live(self, tables: Tables) -> Tables:
+        """Those of the build that readers of this version follow now. Raises StoreUnavailable.
+
+        Good for one read: a switch may come at any time, and what was live may be dropped.
+        """
+        query = SQL(READABLE).format()
+        rows = await self.fetch(query, (tables.name, tables.version))
+        if not rows:
+            raise ProjectionMissing(f"{tables.name}@{tables.version} was not built yet")
+        return replace(tables, build=rows[0][0])
+
+    async def read(
+        self, tables: Tables, statement: LiteralString, values: Sequence[object]
+    ) -> list[TupleRow]:
+        """The rows of a statement over the live build's tables. Raises StoreUnavailable."""
+        try:
+            return await self.fetch((await self.live(tables)).compose(statement), values)
+        except ProjectionMissing:  # dropped between the two, perhaps
+            return await self.fetch((await self.live(tables)).compose(statement), values)
+
     async def position(self, tables: Tables, stream: UUID) -> int:
         """How far a projection has applied a stream. Raises StoreUnavailable."""
         try:
-            rows = await self.fetch(tables.compose(POSITIONS), ([stream],))
+            rows = await self.read(tables, POSITIONS, ([stream],))
         except ProjectionMissing:
             return 0
         return int(rows[0][1]) if rows else 0
@@ -104,7 +126,7 @@ class KeysReadModel:
 
     async def find(self, key_hash: str) -> Caller | None:
         """Whose key has this SHA-256; None if unknown or revoked. Raises StoreUnavailable."""
-        rows = await self._models.fetch(self.tables.compose(keys.FIND), (key_hash,))
+        rows = await self._models.read(self.tables, keys.FIND, (key_hash,))
         if not rows:
             return None
         tenant, key, _name, owner, revoked = rows[0]
@@ -127,7 +149,7 @@ class AnswersReadModel:
 
     async def find(self, tenant: UUID, answer: UUID) -> AnswerEnded | None:
         """How an answer of this tenant ended. Raises StoreUnavailable."""
-        rows = await self._models.fetch(self.tables.compose(answers.FIND), (tenant, answer))
+        rows = await self._models.read(self.tables, answers.FIND, (tenant, answer))
         if not rows:
             return None
         event = decode_data(AnswerEnded.TYPE, AnswerEnded.VERSION, orjson.loads(rows[0][0]))

@@ -37,8 +37,9 @@ class Answers:
     types: frozenset[type[Event]] = frozenset({AnswerEnded})
     own_tables = CREATE
     own_suffixes: tuple[str, ...] = ("",)
+    digested_suffixes: tuple[str, ...] = ("",)
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         rows = [
             (
                 event.answer,

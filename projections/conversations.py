@@ -1,8 +1,8 @@
 """`histories@1`: conversations as their readers see them, with their messages and answers.
 
 A batch is folded in memory (`histories_fold`) and written by a few statements. Beside the rows, and
-no part of a digest, each change of a conversation gets a number of its subject for the feed, and
-`thalweg_histories` is notified of whose conversations have changed.
+no part of a digest, each change of a conversation in the live build gets a number of its subject
+for the feed, and `thalweg_histories` is notified of whose conversations have changed.
 """
 
 from collections import Counter
@@ -54,14 +54,15 @@ class Histories:
     own_suffixes: tuple[str, ...] = ("", "nodes", "heads", "numbers")
     digested_suffixes: tuple[str, ...] = ("", "nodes")
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         changes = fold(self._load(connection, events), events)
         if not changes.rows:
             return
         self._save_nodes(connection, changes)
         rows = [_row_values(row) for row in changes.rows.values()]
         connection.execute(self.tables.compose(sqls.SAVE_ROWS), _columns(rows))
-        self._number(connection, [changes.rows[conversation] for conversation in changes.shown])
+        if live:
+            self._number(connection, [changes.rows[conversation] for conversation in changes.shown])
 
     def _load(self, connection: Db, events: Sequence[Recorded]) -> dict[UUID, Row]:
         started = {one.stream for one in events if isinstance(one.event, said.ConversationStarted)}

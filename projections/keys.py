@@ -40,9 +40,10 @@ class Keys:
     context = "accounts"
     types: frozenset[type[Event]] = frozenset({TenantCreated, KeyCreated, KeyRevoked})
     own_suffixes: tuple[str, ...] = ("", "tenants")
+    digested_suffixes: tuple[str, ...] = ("", "tenants")
     own_tables = CREATE
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         for one in events:
             match one.event:
                 case TenantCreated() as event:

@@ -9,8 +9,9 @@ its stream is parked: its events go to the dead letters in order, and all other 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import LiteralString, Protocol
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import LiteralString, Protocol, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -19,6 +20,7 @@ from events import trace
 from events.codec import Undecodable
 from events.envelope import Event, Recorded
 from projections import tables as sqls
+from projections import versions
 from projections.deliveries import Delivery, delivery, pack_headers, unpack_headers
 from projections.reasons import reason_of
 from projections.tables import Db, Tables
@@ -28,8 +30,12 @@ log = logging.getLogger("thalweg.projections")
 HELD_EVENTS_MAX = 10_000
 """Events behind gaps that are kept in memory; with more, streams are parked without waiting."""
 
-_BAD_EVENT = (psycopg.Error, ValueError, KeyError, TypeError)
-"""What a projection raises over an event that it can't apply; OperationalError is caught before."""
+BOUNDS_OF_POSTGRES = "54"
+"""The class of SQLSTATE for rows and statements that are beyond its limits: never an outage."""
+
+
+class BuildDropped(Exception):
+    """The build is no longer in the registry: nobody feeds it."""
 
 
 class Projection(Protocol):
@@ -43,9 +49,24 @@ class Projection(Protocol):
     own_tables: LiteralString
     """SQL that makes its tables where they are missing."""
     own_suffixes: tuple[str, ...]
+    digested_suffixes: tuple[str, ...]
+    """Tables whose rows follow from the events alone: those of two builds are compared."""
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
-        """Writes what the events say, in their order. Any error parks the stream of the event."""
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
+        """Writes what the events say, in their order. Any error parks the stream of the event.
+
+        `live`: readers follow this build. Only then are those told who wait for changes.
+        """
+
+
+P = TypeVar("P", bound=Projection)
+
+
+def beside(projection: P, build: int) -> P:
+    """The same projection with the tables of another build."""
+    other = copy(projection)
+    other.tables = replace(projection.tables, build=build)
+    return other
 
 
 @dataclass
@@ -53,7 +74,9 @@ class _Batch:
     """What one transaction has found and decided."""
 
     positions: dict[UUID, int]
-    parked: set[UUID]
+    live: bool = False
+    parked: set[UUID] = field(default_factory=set)
+    discarded: set[tuple[UUID, int]] = field(default_factory=set)
     changed: set[UUID] = field(default_factory=set)
     next_ones: list[tuple[Delivery, Recorded | None]] = field(default_factory=list)
     """What follows in its stream, in order; None: of a type that changes no rows."""
@@ -80,6 +103,9 @@ class Runner:
         self._next: dict[tuple[str, int], int] = {}
 
     def create(self, connection: Db) -> None:
+        """Makes the tables. Raises BuildDropped if another is live and this one not registered."""
+        if not versions.adopt(connection, self._tables):
+            raise BuildDropped(self._tables.label)
         sqls.create(connection, self._tables, self.projection.own_tables)
 
     def drop(self, connection: Db) -> None:
@@ -132,8 +158,10 @@ class Runner:
                     try:
                         with connection.transaction():
                             if one.type_name in self._types:
-                                self.projection.apply(connection, [one.decode()])
-                    except (Undecodable, *_BAD_EVENT):
+                                self.projection.apply(connection, [one.decode()], live=state.live)
+                    except Exception as error:
+                        if is_outage(error):
+                            raise
                         break
                     state.positions[stream] = one.position
                     state.changed.add(stream)
@@ -174,8 +202,22 @@ class Runner:
 
     def _state(self, connection: Db, streams: list[UUID]) -> _Batch:
         positions = connection.execute(self._tables.compose(sqls.POSITIONS), (streams,))
-        parked = connection.execute(self._tables.compose(sqls.PARKED), (streams,))
-        return _Batch(dict(positions.fetchall()), {row[0] for row in parked.fetchall()})
+        state = _Batch(dict(positions.fetchall()))
+        tables = self._tables
+        values = {"name": tables.name, "version": tables.version, "build": tables.build}
+        marks = connection.execute(tables.compose(sqls.MARKS), {**values, "streams": streams})
+        registered = False
+        for mark, stream, position in marks:
+            if mark == "parked":
+                state.parked.add(stream)
+            elif mark == "discarded":
+                state.discarded.add((stream, position))
+            else:
+                registered = True
+                state.live = mark == versions.State.LIVE
+        if not registered:
+            raise BuildDropped(tables.label)
+        return state
 
     def _sort_in(self, connection: Db, state: _Batch, one: Delivery) -> None:
         if one.stream is None:
@@ -184,6 +226,10 @@ class Runner:
             self._bury(connection, one, "its envelope can't be read")
             return
         at = state.positions.get(one.stream, 0)
+        while (one.stream, at + 1) in state.discarded:  # somebody has decided to go on without it
+            at += 1
+            state.positions[one.stream] = at
+            state.changed.add(one.stream)
         if one.position <= at:
             return
         if one.stream in state.parked:
@@ -217,11 +263,11 @@ class Runner:
             return 0
         try:
             with connection.transaction():
-                self.projection.apply(connection, events)
+                self.projection.apply(connection, events, live=state.live)
             return len(events)
-        except psycopg.OperationalError:
-            raise  # the database, not the events
-        except _BAD_EVENT:
+        except Exception as error:
+            if is_outage(error):
+                raise
             return self._apply_one_by_one(connection, state)
 
     def _apply_one_by_one(self, connection: Db, state: _Batch) -> int:
@@ -235,11 +281,11 @@ class Runner:
                 continue
             try:
                 with connection.transaction():
-                    self.projection.apply(connection, [event])
+                    self.projection.apply(connection, [event], live=state.live)
                 applied += 1
-            except psycopg.OperationalError:
-                raise
-            except _BAD_EVENT as error:
+            except Exception as error:
+                if is_outage(error):
+                    raise
                 failed.add(one.stream)
                 self._park(connection, state, one, f"it can't be applied: {reason_of(error)}")
                 state.positions[event.stream] = event.position - 1
@@ -289,6 +335,13 @@ class Runner:
             self._tables.compose(sqls.SAVE_OFFSETS),
             ([key[0] for key in safe], [key[1] for key in safe], list(safe.values())),
         )
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error speaks of the database and not of an event: the batch is tried again."""
+    if isinstance(error, psycopg.OperationalError):
+        return not (error.sqlstate or "").startswith(BOUNDS_OF_POSTGRES)
+    return isinstance(error, (psycopg.InterfaceError, MemoryError))
 
 
 def _where(one: Delivery) -> dict[str, object]:

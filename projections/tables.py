@@ -12,15 +12,25 @@ Db = Connection[TupleRow]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of `name@version`, all named `<name>_v<version>...`."""
+    """The tables of a build of `name@version`, all named `<name>_v<version>...`."""
 
     name: str
     version: int
     parts: tuple[str, ...] = ()
     """Further tables of its own; `{main_<part>}` in its statements."""
+    build: int = 1
+    """Which of the builds of this version; see `versions`."""
+
+    @property
+    def label(self) -> str:
+        """As people name it: histories@1, and histories@1.2 for its second build."""
+        again = f".{self.build}" if self.build > 1 else ""
+        return f"{self.name}@{self.version}{again}"
 
     def table(self, suffix: str = "") -> sql.Identifier:
         main = f"{self.name}_v{self.version}"
+        if self.build > 1:
+            main = f"{main}_b{self.build}"
         return sql.Identifier(f"{main}_{suffix}" if suffix else main)
 
     def compose(self, statement: LiteralString, **identifiers: sql.Composable) -> sql.Composed:
@@ -39,6 +49,28 @@ class Tables:
 # Two processes that start at once would both find no table and both create it.
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(hashtextextended('thalweg projections', 0))"
 
+# Of all projections: which builds there are, and what people have decided about dead letters.
+COMMON = """
+CREATE TABLE IF NOT EXISTS projection_builds (
+    name text NOT NULL, version int NOT NULL, build int NOT NULL,
+    state text NOT NULL CHECK (state IN ('building', 'live', 'old')),
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (name, version, build));
+CREATE UNIQUE INDEX IF NOT EXISTS projection_builds_live
+    ON projection_builds (name) WHERE state = 'live';
+CREATE TABLE IF NOT EXISTS projection_decisions (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL, version int NOT NULL, build int NOT NULL,
+    decision text NOT NULL CHECK (decision IN ('retried', 'discarded')),
+    decided_by text NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    stream uuid, position bigint NOT NULL,
+    problem text NOT NULL,
+    topic text, partition int, record_offset bigint, headers bytea, value bytea);
+CREATE INDEX IF NOT EXISTS projection_decisions_discarded
+    ON projection_decisions (name, version, stream) WHERE decision = 'discarded';
+"""
+
 CREATE = """
 CREATE TABLE IF NOT EXISTS {positions} (stream uuid PRIMARY KEY, position bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS {offsets} (
@@ -56,6 +88,7 @@ CREATE TABLE IF NOT EXISTS {dead_letters} (
     UNIQUE (stream, position));
 """
 
+FORGET = "DELETE FROM projection_builds WHERE name = %s AND version = %s AND build = %s"
 DROP = "DROP TABLE IF EXISTS {table}"
 
 OFFSETS = "SELECT partition, next_offset FROM {offsets} WHERE topic = %s"
@@ -78,7 +111,17 @@ SAVE_POSITIONS = """
 INSERT INTO {positions} SELECT * FROM unnest(%s::uuid[], %s::bigint[])
 ON CONFLICT (stream) DO UPDATE SET position = excluded.position
 """
-PARKED = "SELECT stream FROM {parked} WHERE stream = ANY(%s)"
+# All that a batch must know beside its positions, in one round trip.
+MARKS = """
+SELECT state, NULL::uuid, NULL::bigint FROM projection_builds
+WHERE name = %(name)s AND version = %(version)s AND build = %(build)s
+UNION ALL
+SELECT 'parked', stream, NULL FROM {parked} WHERE stream = ANY(%(streams)s)
+UNION ALL
+SELECT 'discarded', stream, position FROM projection_decisions
+WHERE name = %(name)s AND version = %(version)s AND stream = ANY(%(streams)s)
+  AND decision = 'discarded'
+"""
 PARK = "INSERT INTO {parked} (stream, problem) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 UNPARK = "DELETE FROM {parked} WHERE stream = %s"
 BURY = """
@@ -96,7 +139,7 @@ DELETE FROM {dead_letters} WHERE topic = %s AND partition = %s AND record_offset
 
 
 def create(connection: Db, tables: Tables, own: LiteralString) -> None:
-    """Makes the common tables and the projection's `own` ones, where they are missing."""
+    """Makes the tables of a build, common and `own` ones, where they are missing."""
     with connection.transaction():
         connection.execute(LOCK_SCHEMA)
         connection.execute(tables.compose(CREATE))
@@ -104,9 +147,10 @@ def create(connection: Db, tables: Tables, own: LiteralString) -> None:
 
 
 def drop(connection: Db, tables: Tables, suffixes: Iterable[str]) -> None:
-    """Removes all of a version: it is rebuilt from the log at the next start."""
+    """Removes all of a build, and what the registry knows of it."""
     common = ("positions", "offsets", "parked", "dead_letters")
     with connection.transaction():
         connection.execute(LOCK_SCHEMA)
+        connection.execute(FORGET, (tables.name, tables.version, tables.build))
         for suffix in (*suffixes, *common):
             connection.execute(tables.compose(DROP, table=tables.table(suffix)))

@@ -79,7 +79,7 @@ class Usage:
     own_suffixes: tuple[str, ...] = ("", "asked")
     digested_suffixes: tuple[str, ...] = ("", "asked")
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         asked, ended = [], []
         for one in events:
             match one.event:

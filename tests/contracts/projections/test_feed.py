@@ -83,7 +83,9 @@ async def test_events_become_rows_and_a_restart_goes_on(world: World) -> None:
     await world.send("conversations", [*first, *second])
     async with world.projections():
         await world.has("answers_v1", 2)
-    assert world.count("answers_v1_dead_letters") == 0
+        await world.has("histories_v1", 2)
+    for name in ("answers", "histories", "usage"):
+        assert world.count(f"{name}_v1_dead_letters") == 0
 
 
 async def test_two_processes_share_a_projection(world: World) -> None:

@@ -15,12 +15,6 @@ from projections.answers import Answers
 from projections.keys import Keys
 from projections.runner import Runner
 from tests.contracts.projections.deliver import TENANT, Partition, a_conversation, an_account
-from tests.fixtures.servers import DatabaseUrl
-
-
-@pytest.fixture
-def url(database_url: DatabaseUrl) -> str:
-    return database_url("projections")
 
 
 @pytest.fixture

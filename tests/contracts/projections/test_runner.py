@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -12,7 +12,6 @@ import pytest
 from events import trace
 from events.codec import to_cloudevent
 from events.envelope import Recorded
-from infra.projections import connect
 from projections.answers import Answers
 from projections.keys import Keys
 from projections.runner import Runner
@@ -37,12 +36,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def db(database_url: DatabaseUrl) -> Iterator[Db]:
-    with connect(database_url("projections")) as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -175,8 +168,8 @@ def test_a_kill_in_the_middle_of_a_batch_leaves_nothing_half_done(
         pass
 
     class Mortal(Answers):
-        def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
-            super().apply(connection, events)
+        def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
+            super().apply(connection, events, live=live)
             raise Killed
 
     batch = log.send([*second, *first])
@@ -246,8 +239,8 @@ def test_keys_are_found_until_they_are_revoked(db: Db) -> None:
 class Strict(Answers):
     """Adds a row that Postgres refuses, with a DETAIL that holds all of it."""
 
-    def apply(self, connection: Db, events: Sequence[Recorded]) -> None:
-        super().apply(connection, events)
+    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
+        super().apply(connection, events, live=live)
         connection.execute("CREATE TEMP TABLE strict (said text, CHECK (said = '')) ON COMMIT DROP")
         connection.execute("INSERT INTO strict VALUES (%s)", ("the words of somebody",))
 
