@@ -9,6 +9,7 @@ from gateway import answers, conversations, health
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
+from gateway.log import routes as log
 from gateway.middleware import Porch
 from gateway.openai import chat, models
 from gateway.parts import Gateway
@@ -30,7 +31,14 @@ def create_app(parts: Gateway) -> FastAPI:
         exception_handlers={Declined: refusal, Refused: refusal, HTTPException: http_error},
     )
     app.state.desk = desk
-    for room in (chat, answers, conversations, models, health):  # in the order of their traffic
+    for room in (
+        chat,
+        answers,
+        conversations,
+        log,
+        models,
+        health,
+    ):  # in the order of their traffic
         app.include_router(room.routes(desk))
     return app
 

@@ -31,4 +31,15 @@ class GatewayLimits:
     # streams
     send_seconds_max: float = 30  # a peer that takes no byte for so long is gone
     reconnect_seconds: float = 1  # what an EventSource is told to wait before it comes again
+    keepalive_seconds: float = 15  # between signs of life of a silent reading of the log
     drain_seconds_max: float = 10  # OpenAI streams may finish for so long after SIGTERM
+
+    # readings of the log
+    log_readers_max: int = 16  # open at once; each asks Postgres some times a second
+    log_events_max: int = 1_000_000  # of one reading; then it says where to go on
+    log_bytes_max: int = 1_073_741_824  # the same: what a client may have to store of one response
+    log_seconds_max: float = 60  # the same, for one that finds little in a long log
+    log_follow_seconds_max: float = 3_600  # the same, for one that follows: it comes again
+    log_events_per_step: int = 500  # asked of the store at once
+    log_events_per_write: int = 50  # encoded without a break; then the loop's others get a turn
+    log_follow_poll_seconds: float = 0.2  # a NOTIFY would wake each follower at every commit

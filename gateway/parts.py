@@ -1,6 +1,6 @@
 """What a gateway is put together from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,6 +9,7 @@ from commands.conversations import Conversation
 from commands.submit import Commands
 from events.ids import fresh_id
 from gateway.limits import GatewayLimits
+from gateway.log.ports import EventLog
 from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams
 
 
@@ -28,6 +29,8 @@ class Gateway:
     models: Models
     admission: Admission
     health: Health
+    logs: Mapping[str, EventLog]
+    """By context."""
     limits: GatewayLimits = field(default_factory=GatewayLimits)
     now: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = fresh_id

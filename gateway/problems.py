@@ -44,7 +44,12 @@ def plain(
 def body_of(
     status: int, code: str, detail: str, request_id: str, more: Mapping[str, Any] | None = None
 ) -> bytes:
-    problem = {
+    return orjson.dumps(fields_of(status, code, detail, request_id) | dict(more or {}))
+
+
+def fields_of(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+    """What every problem has."""
+    return {
         "type": f"urn:thalweg:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
@@ -52,4 +57,3 @@ def body_of(
         "instance": f"urn:thalweg:request:{request_id}",
         "code": code,
     }
-    return orjson.dumps(problem | dict(more or {}))

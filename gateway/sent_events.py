@@ -26,6 +26,8 @@ class Put(Protocol):
 class SentEvents(Response, ABC):
     """The response that carries a stream. One task, one write a frame, no buffer of its own."""
 
+    media_type = "text/event-stream"
+
     def __init__(
         self,
         open_streams: OpenStreams,
@@ -36,7 +38,6 @@ class SentEvents(Response, ABC):
     ) -> None:
         """`patient`: goes on while the gateway drains. `about`: what the log says of it."""
         self.status_code = 200
-        self.media_type = "text/event-stream"
         self.background = None
         self.init_headers(
             {

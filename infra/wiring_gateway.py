@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from commands.conversations import CONVERSATIONS
 from commands.submit import Commands
+from events.catalog import CONTEXTS
 from events.topics import Topics
 from gateway.answer_streams import AnswerStreams, Pace
 from gateway.limits import GatewayLimits
 from gateway.parts import Gateway
 from infra.engines import open_engines
+from infra.event_log import PostgresLog
 from infra.event_store import ConversationStore
 from infra.health import READY, GroupHealth, Health
 from infra.live_streams import RedisLiveStreams
@@ -49,6 +51,7 @@ async def gateway_parts(
         served = ServedModels(engines)
         await run_beside(stack, served.run(), name="models that engines serve")
         groups = GroupHealth(settings.kafka_servers)
+        logs = {one: await opened_log(stack, settings, one) for one in CONTEXTS}
         yield Gateway(
             conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
             receipts=store,
@@ -66,6 +69,7 @@ async def gateway_parts(
             models=served,
             admission=store,
             health=_health(store, topics, live, served, groups),
+            logs=logs,
             limits=GatewayLimits(
                 body_bytes_max=settings.body_bytes_max,
                 answer_tokens_max=settings.answer_tokens_max,
@@ -73,9 +77,18 @@ async def gateway_parts(
                 answer_seconds_max=settings.answer_seconds_max,
                 unanswered_requests_max=settings.unanswered_requests_max,
                 unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
+                keepalive_seconds=settings.keepalive_seconds,
                 drain_seconds_max=settings.drain_seconds_max,
             ),
         )
+
+
+async def opened_log(stack: AsyncExitStack, settings: Settings, context: str) -> PostgresLog:
+    """The log of a context, on connections of its own; closed with the stack."""
+    log_of_context = PostgresLog(context, settings.database_url(context))
+    stack.push_async_callback(log_of_context.close)
+    await log_of_context.open()
+    return log_of_context
 
 
 def _health(

@@ -1,5 +1,8 @@
 """Whatever can be said can be written down and read again, and nothing else can be read."""
 
+from dataclasses import replace
+from uuid import UUID
+
 import orjson
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from events.answers import Entry, TokenRecord
 from events.catalog import BY_TYPE, EVENT_CLASSES
 from events.codec import (
+    TENANT_WITHIN_BYTES,
     Undecodable,
     decode_data,
     decode_entry,
@@ -17,7 +21,9 @@ from events.codec import (
     encode_stored,
     encode_token_record,
     from_cloudevent,
+    tenant_mark,
     to_cloudevent,
+    to_cloudevent_json,
 )
 from events.envelope import Recorded
 from tests.events.strategies import EVENTS, any_entries, recorded, token_records
@@ -58,6 +64,32 @@ def test_a_cloudevent_is_one_by_the_book(one: Recorded) -> None:
         assert name == name.lower()
         assert len(name.removeprefix("ce_")) <= 20
     assert isinstance(orjson.loads(value), dict)
+
+
+@given(one=recorded, sealed=st.none() | st.just("sealed"))
+def test_a_cloudevent_in_json_says_the_same_as_one_in_headers(
+    one: Recorded, sealed: str | None
+) -> None:
+    fields = orjson.loads(to_cloudevent_json(replace(one, sealed=sealed), logposition="7"))
+    data = fields.pop("data")
+    assert fields.pop("logposition") == "7"
+    assert fields.pop("datacontenttype") == "application/json"
+    assert fields.pop("sealed", False) is (sealed is not None)
+    assert all(type(value) is str for value in fields.values())
+    headers = [(f"ce_{name}", value.encode()) for name, value in fields.items()]
+    assert from_cloudevent(headers, orjson.dumps(data)) == one
+
+
+@given(one=recorded, other=st.uuids())
+def test_the_mark_of_a_tenant_stands_at_the_begin_of_its_events_only(
+    one: Recorded, other: UUID
+) -> None:
+    """Whatever else they say: quotes within a JSON text are escaped."""
+    tenant = one.meta.tenant
+    one = replace(one, meta=replace(one.meta, command=tenant_mark(other).decode()))
+    begin = encode_stored(one)[:TENANT_WITHIN_BYTES]
+    assert tenant_mark(tenant) in begin
+    assert (tenant_mark(other) in begin) is (other == tenant)
 
 
 @given(token_records)

@@ -20,9 +20,11 @@ from gateway.answer_streams import IDLE, AnswerRef, AnswerStreamUnavailable, Idl
 from gateway.app import create_app, desk_of
 from gateway.desk import Desk
 from gateway.limits import GatewayLimits
+from gateway.log.ports import EventLog
 from gateway.parts import Gateway, utc_now
 from gateway.ports import Caller, HealthReport
 from gateway.server import ServerLimits, serve_gateway
+from infra.event_log import MemoryLog
 from infra.event_store.memory import MemoryStore
 
 API_KEY = "tw_test"
@@ -153,6 +155,11 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.counts = FixedCounts(self.store)
+        self.log = MemoryLog(self.store)
+        self.logs: dict[str, EventLog] = {
+            "conversations": self.log,
+            "accounts": MemoryLog(MemoryStore()),
+        }
         self.commands = Commands(self.store, CONVERSATIONS, event_bytes_max=950_000)
         self.app = create_app(
             Gateway(
@@ -164,6 +171,7 @@ class Bench:
                 models=self.models,
                 admission=self.counts,
                 health=self.health,
+                logs=self.logs,
                 limits=self.limits,
             )
         )
