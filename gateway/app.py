@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from commands.errors import Refused
-from gateway import answers, conversations, health
+from gateway import answers, conversations, health, messages
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
@@ -34,6 +34,7 @@ def create_app(parts: Gateway) -> FastAPI:
     for room in (
         chat,
         answers,
+        messages,
         conversations,
         log,
         models,

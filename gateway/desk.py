@@ -14,10 +14,10 @@ from commands.store import Receipt
 from events import trace
 from events.conversations import Band, Sampling
 from events.envelope import Event, Meta
-from events.ids import AnswerId
+from events.ids import AnswerId, ConversationId
 from gateway.admission import AdmissionControl
 from gateway.errors import Declined, NoModelKnown, PerhapsAccepted, UnknownModel
-from gateway.intake import Call
+from gateway.intake import Body, Call, call_of, id_in_path, read_object, validated
 from gateway.keys import KeyRing
 from gateway.open_streams import OpenStreams
 from gateway.parts import Gateway
@@ -26,6 +26,11 @@ from gateway.ports import Caller
 log = logging.getLogger("thalweg.gateway")
 
 Decide = Callable[[Conversation], list[Event]]
+Shown = Callable[[UUID], bool]
+
+
+def nothing_shown(answer: UUID) -> bool:
+    return False
 
 
 class Desk:
@@ -42,6 +47,16 @@ class Desk:
         """Who calls. Raises InvalidKey."""
         return await self._keys.caller(request.headers.get("authorization"))
 
+    async def about_conversation(
+        self, request: Request, kind: type[Body]
+    ) -> tuple[Call, ConversationId, Body]:
+        """A call about the conversation in its address, and its body. Raises Declined."""
+        caller = await self.caller(request)
+        conversation = ConversationId(id_in_path(request, "conversation"))
+        body = await read_object(request, self.limits)
+        asked = validated(kind, body)
+        return call_of(request, self.gateway, caller, body), conversation, asked
+
     async def ask(
         self,
         call: Call,
@@ -51,14 +66,13 @@ class Desk:
         decide: Callable[[str], Decide],
         *,
         subject: str | None,
-        parent: UUID | None = None,
+        shown: Shown = nothing_shown,
         new_stream: bool = False,
     ) -> Receipt:
         """Submits a command that asks for `answer`, if there is room and the model is known.
 
         `decide` gets the model's name. A repeat of a stored command gets its receipt whatever
-        has changed since. Who names an answer as `parent` has seen its end, which is shown a
-        moment before it is recorded: that moment is waited for. Raises Declined and Refused.
+        has changed since. For `shown` see `submit`. Raises Declined and Refused.
         """
         try:
             chosen = await self._chosen(model)
@@ -69,11 +83,8 @@ class Desk:
                 return stored
             raise
         try:
-            receipt = await self._after_the_end(
-                parent,
-                lambda: self.submit(
-                    call, stream, decide(chosen), subject=subject, new_stream=new_stream
-                ),
+            receipt = await self.submit(
+                call, stream, decide(chosen), subject=subject, shown=shown, new_stream=new_stream
             )
         except BaseException:
             self.admission.ended(answer)
@@ -99,9 +110,14 @@ class Desk:
         decide: Decide,
         *,
         subject: str | None = None,
+        shown: Shown = nothing_shown,
         new_stream: bool = False,
     ) -> Receipt:
-        """Submits any command. `subject` is whose data it is, else it is the key's owner's."""
+        """Submits any command. `subject` is whose data it is, else it is the key's owner's.
+
+        `shown` says of an answer that is in the command's way whether the client may have seen its
+        end: an end is shown a moment before it is recorded, and that moment is waited for.
+        """
         meta = Meta(
             tenant=call.caller.tenant,
             command=call.command,
@@ -112,8 +128,11 @@ class Desk:
             traceparent=trace.current.get(),
         )
         try:
-            return await self.gateway.conversations.submit(
-                stream, decide, meta, call.asked, new_stream=new_stream
+            return await self._after_the_end(
+                shown,
+                lambda: self.gateway.conversations.submit(
+                    stream, decide, meta, call.asked, new_stream=new_stream
+                ),
             )
         except StoreUnavailable as error:
             if error.maybe_stored and not call.keyed:
@@ -130,16 +149,18 @@ class Desk:
         )
 
     async def _after_the_end(
-        self, parent: UUID | None, submit: Callable[[], Awaitable[Receipt]]
+        self, shown: Shown, submit: Callable[[], Awaitable[Receipt]]
     ) -> Receipt:
         until = time.monotonic() + self.limits.end_recorded_seconds_max
+        pause = self.limits.end_recorded_poll_seconds
         while True:
             try:
                 return await submit()
             except AnswerInProgress as refused:
-                if refused.answer != parent or time.monotonic() > until:
+                if not shown(refused.answer) or time.monotonic() > until:
                     raise
-            await asyncio.sleep(self.limits.end_recorded_poll_seconds)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self.limits.end_recorded_poll_seconds_max)
 
     async def _stored(self, call: Call) -> Receipt | None:
         if not call.keyed:

@@ -15,7 +15,8 @@ class GatewayLimits:
 
     # a post to an answer whose end was shown and is being recorded
     end_recorded_seconds_max: float = 5  # a restart of the recorder fits in; then it is a conflict
-    end_recorded_poll_seconds: float = 0.02  # recording takes some 5 ms
+    end_recorded_poll_seconds: float = 0.02  # recording takes some 5 ms; twice as long each time
+    end_recorded_poll_seconds_max: float = 0.5  # so that an answer that goes on costs few reads
 
     # admission
     unanswered_requests_max: int = 2_048  # in all; more are told 429
