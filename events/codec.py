@@ -1,10 +1,11 @@
 """All encoding and decoding: stored events, CloudEvents on Kafka, token records, Redis entries.
 
-One place, so that encryption of personal content has one place to come to. Every decoder raises
-`Undecodable` for what it cannot read, and never imports anything by a name found in the data.
+One place, so that encryption of personal content has one place too: what leaves a process is kept
+in the form of `encode_kept`. Every decoder raises `Undecodable` for what it cannot read, and never
+imports anything by a name found in the data.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,7 +18,12 @@ from events.catalog import BY_TYPE
 from events.conversations import EndKind, TokenLogprob, Usage
 from events.envelope import Event, Meta, Recorded
 from events.ids import AnswerId
+from events.personal import personal_fields, sealed_fields, with_fields
+from events.sealing import ContentKey, Unopenable, parse
 
+SEALED = "sealed"
+"""The field of a sealed event's data that stands for its personal ones."""
+NO_BLANKS: Mapping[str, object] = {}
 Headers = list[tuple[str, bytes]]
 T = TypeVar("T")
 
@@ -30,12 +36,68 @@ class Undecodable(Exception):
 
 
 def encode_data(event: Event) -> bytes:
-    """The JSON of an event's own fields."""
+    """The JSON of an event's own fields, none of them sealed."""
     return event.__pydantic_serializer__.to_json(event)
 
 
-def decode_data(type_name: str, version: int, data: dict[str, Any]) -> Event:
+def encode_kept(recorded: Recorded) -> bytes:
+    """The JSON of an event's fields as it is stored and sent: with a key, personal ones sealed.
+
+    What was decoded sealed is written as it was.
+    """
+    event, key = recorded.event, recorded.key
+    names = personal_fields(type(event)) if key is not None or recorded.sealed is not None else ()
+    if not names:
+        return encode_data(event)
+    fields = event.model_dump(mode="json", exclude=set(names))
+    fields[SEALED] = recorded.sealed
+    if key is not None and recorded.sealed is None:
+        fields[SEALED] = sealed_fields(recorded, key)
+    return orjson.dumps(fields)
+
+
+def decode_kept(type_name: str, version: int, data: dict[str, Any]) -> tuple[Event, str | None]:
+    """The inverse of `encode_kept`: an event, and what stands for its blank fields, if they are.
+
+    Raises Undecodable.
+    """
+    if not isinstance(data, dict) or SEALED not in data:
+        return decode_data(type_name, version, data), None
+    names = personal_fields(_class_of(type_name, version))
+    fields = {name: value for name, value in data.items() if name != SEALED}
+    if not names or names.keys() & fields.keys():
+        raise Undecodable(f"{type_name} version {version} has other fields sealed than it should")
+    try:
+        parse(data[SEALED])
+    except Unopenable as error:
+        raise Undecodable(f"{type_name} version {version}: {error}") from error
+    return decode_data(type_name, version, fields, names), data[SEALED]
+
+
+def opened(recorded: Recorded, key: ContentKey) -> Recorded:
+    """The event with its personal fields again. Raises Undecodable if the key does not fit."""
+    try:
+        return with_fields(recorded, key)
+    except (Unopenable, ValueError, KeyError, TypeError, AttributeError) as error:
+        where = f"{recorded.stream}:{recorded.position}"
+        why = str(error) if isinstance(error, Unopenable) else type(error).__name__
+        raise Undecodable(f"event {where} can't be opened: {why}") from None
+
+
+def decode_data(
+    type_name: str, version: int, data: dict[str, Any], blanks: Mapping[str, object] = NO_BLANKS
+) -> Event:
     """The event of that type, brought up to today's version. Raises Undecodable."""
+    cls = _class_of(type_name, version)
+    for step in range(version, cls.VERSION):
+        data = cls.UPCASTERS[step](data)
+    try:
+        return cls.model_validate({**data, **blanks} if blanks else data)
+    except ValidationError as error:
+        raise Undecodable(f"{type_name} version {version} has wrong fields: {error}") from error
+
+
+def _class_of(type_name: str, version: int) -> type[Event]:
     cls = BY_TYPE.get(type_name)
     if cls is None:
         raise Undecodable(f"unknown event type {type_name!r}; known: {', '.join(sorted(BY_TYPE))}")
@@ -43,12 +105,7 @@ def decode_data(type_name: str, version: int, data: dict[str, Any]) -> Event:
         raise Undecodable(
             f"{type_name} has version {version}, this program knows up to {cls.VERSION}; update it"
         )
-    for step in range(version, cls.VERSION):
-        data = cls.UPCASTERS[step](data)
-    try:
-        return cls.model_validate(data)
-    except ValidationError as error:
-        raise Undecodable(f"{type_name} version {version} has wrong fields: {error}") from error
+    return cls
 
 
 def encode_stored(recorded: Recorded) -> bytes:
@@ -65,7 +122,7 @@ def encode_stored(recorded: Recorded) -> bytes:
         "correlation": str(meta.correlation),
         "causation": str(meta.causation) if meta.causation else None,
         "traceparent": meta.traceparent,
-        "data": orjson.Fragment(encode_data(recorded.event)),
+        "data": orjson.Fragment(encode_kept(recorded)),
     }
     return orjson.dumps(envelope)
 
@@ -97,14 +154,14 @@ def decode_stored(stream: UUID, position: int, type_name: str, state: bytes) -> 
         event_id, version, data = UUID(fields["id"]), int(fields["version"]), fields["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"stored event {stream}:{position} is damaged: {error!r}") from error
-    return Recorded(event_id, stream, position, meta, decode_data(type_name, version, data))
+    return Recorded(event_id, stream, position, meta, *decode_kept(type_name, version, data))
 
 
 def to_cloudevent(recorded: Recorded) -> tuple[bytes, Headers, bytes]:
     """Key, headers and value: CloudEvents 1.0, Kafka protocol binding, binary mode."""
     headers = [(f"ce_{name}", value.encode()) for name, value in _attributes(recorded).items()]
     headers.append(("content-type", b"application/json"))
-    return str(recorded.stream).encode(), headers, encode_data(recorded.event)
+    return str(recorded.stream).encode(), headers, encode_kept(recorded)
 
 
 def to_cloudevent_json(recorded: Recorded, **more: str) -> bytes:
@@ -158,12 +215,11 @@ def from_cloudevent(headers: Iterable[tuple[str, bytes]] | None, value: bytes | 
             causation=UUID(causation) if causation else None,
             traceparent=found.get("ce_traceparent"),
         )
-        event = decode_data(
+        event, sealed = decode_kept(
             found["ce_type"], int(found["ce_schemaversion"]), orjson.loads(value or b"")
         )
-        return Recorded(
-            UUID(found["ce_id"]), UUID(found["ce_subject"]), int(found["ce_sequence"]), meta, event
-        )
+        stream, position = UUID(found["ce_subject"]), int(found["ce_sequence"])
+        return Recorded(UUID(found["ce_id"]), stream, position, meta, event, sealed)
     except (ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"not one of our CloudEvents: {error!r}") from error
 

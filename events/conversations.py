@@ -122,11 +122,16 @@ class ConversationStarted(Event):
     metadata: Personal[dict[str, str]] = Field(default_factory=dict)
     """What the client wants to find again; nothing here reads it."""
 
+    @property
+    def begins_sealed(self) -> bool:
+        return not self.stored
+
 
 class ConversationRenamed(Event):
     """A conversation got another title; None: none of its own."""
 
     TYPE: ClassVar[str] = "thalweg.conversations.conversation_renamed"
+    GOES_ON: ClassVar[bool] = True
     conversation: ConversationId
     title: Personal[str | None]
 
@@ -135,6 +140,7 @@ class MetadataReplaced(Event):
     """The client's metadata of a conversation is now this, all of it."""
 
     TYPE: ClassVar[str] = "thalweg.conversations.metadata_replaced"
+    GOES_ON: ClassVar[bool] = True
     conversation: ConversationId
     metadata: Personal[dict[str, str]]
 
@@ -182,6 +188,7 @@ class MessagePosted(Event):
 
     TYPE: ClassVar[str] = "thalweg.conversations.message_posted"
     VERSION: ClassVar[int] = 2
+    GOES_ON: ClassVar[bool] = True
     UPCASTERS: ClassVar[Mapping[int, Upcaster]] = {1: _added(attachments=[], edits=None)}
     conversation: ConversationId
     message: MessageId
@@ -199,6 +206,7 @@ class AnswerRequested(Event):
 
     TYPE: ClassVar[str] = "thalweg.conversations.answer_requested"
     VERSION: ClassVar[int] = 2
+    GOES_ON: ClassVar[bool] = True
     UPCASTERS: ClassVar[Mapping[int, Upcaster]] = {1: _added()}  # sampling's fields have defaults
     conversation: ConversationId
     answer: AnswerId

@@ -1,12 +1,14 @@
 """What every event has in common: the class that each derives from, and the envelope around it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
+
+from events.sealing import ContentKey
 
 T = TypeVar("T")
 
@@ -16,9 +18,11 @@ class PersonalMark:
 
 
 Personal = Annotated[T, PersonalMark()]
-"""A field with personal content. Plain text for now; the place of encryption per data subject."""
+"""A field with personal content: what the codec seals, if the record has a key. Its type has a
+blank: None, "", {} or ()."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Of a sealed event it gets the personal fields alone, and once more all the others."""
 
 
 class Event(BaseModel):
@@ -33,6 +37,13 @@ class Event(BaseModel):
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1
     UPCASTERS: ClassVar[Mapping[int, Upcaster]] = {}
+    GOES_ON: ClassVar[bool] = False
+    """It goes on what was said before: refused where that has expired and can't be read."""
+
+    @property
+    def begins_sealed(self) -> bool:
+        """Whether the stream that it begins gets a key of its own, for all personal fields."""
+        return False
 
     @classmethod
     def context(cls) -> str:
@@ -70,3 +81,5 @@ class Recorded:
     sealed: str | None = None
     """The personal fields of `event`, encrypted under a key that was not at hand, or is no more:
     in `event` they are blank. None: they are there."""
+    key: ContentKey | None = field(default=None, compare=False, repr=False)
+    """What the personal fields are sealed under wherever this is written; None: they are not."""
