@@ -111,6 +111,20 @@ class ConversationExists(Refused):
 
 
 @dataclass(unsafe_hash=True)
+class ContentExpired(Refused):
+    """It was not to be stored, and its key is gone."""
+
+    CODE: ClassVar[str] = "conversation_expired"
+    conversation: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation} was started with `stored: false` and has expired: "
+            "nobody can read it any more; start a new one"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class DeletedConversation(Refused):
     CODE: ClassVar[str] = "conversation_deleted"
     conversation: UUID

@@ -6,11 +6,12 @@ from hashlib import sha256
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from commands.errors import Busy, EventTooLarge, Refused, StalePosition
+from commands.errors import Busy, ContentExpired, EventTooLarge, Refused, StalePosition
 from commands.store import Append, EventStore, PositionTaken, Receipt
-from events.codec import encode_data
+from events.codec import encode_kept
 from events.envelope import Event, Meta, Recorded
 from events.ids import fresh_id
+from events.sealing import ContentKey, fresh_key, parse
 
 State = TypeVar("State")
 
@@ -74,7 +75,13 @@ class Commands(Generic[State]):
                 if expected_position is not None and expected_position != len(recorded):
                     raise StalePosition(stream, expected_position, len(recorded))
                 decided = decide(self._decider.replay(recorded))
-                self._check_size(decided)
+                _check_content(stream, recorded, decided)
+                key = _key_of(stream, recorded, decided)
+                numbered = tuple(
+                    Recorded(fresh_id(), stream, position, meta, event, key=key)
+                    for position, event in enumerate(decided, start=len(recorded) + 1)
+                )
+                self._check_size(numbered)
             except Refused:
                 # A repeat of a stored command is often refused by what it did itself.
                 stored = await self._store.receipt(meta.tenant, meta.command, asked)
@@ -83,10 +90,6 @@ class Commands(Generic[State]):
                 raise
             if not decided:
                 return await self._nothing_new(stream, recorded, meta, asked)
-            numbered = tuple(
-                Recorded(fresh_id(), stream, position, meta, event)
-                for position, event in enumerate(decided, start=len(recorded) + 1)
-            )
             append = Append(meta.tenant, meta.command, asked, stream, numbered)
             try:
                 return await self._store.append(append)
@@ -106,8 +109,27 @@ class Commands(Generic[State]):
         at = recorded[-1].meta.time if recorded else meta.time
         return Receipt(stream, len(recorded), at, repeated=True)
 
-    def _check_size(self, decided: Sequence[Event]) -> None:
-        for event in decided:
-            size = len(encode_data(event))
+    def _check_size(self, numbered: Sequence[Recorded]) -> None:
+        for one in numbered:
+            size = len(encode_kept(one))
             if size > self._event_bytes_max:
                 raise EventTooLarge(size, self._event_bytes_max)
+
+
+def _check_content(stream: UUID, recorded: Sequence[Recorded], decided: Sequence[Event]) -> None:
+    """Nothing goes on what can't be read any more; ends are recorded even so."""
+    if recorded and recorded[0].sealed is not None and any(event.GOES_ON for event in decided):
+        raise ContentExpired(stream)
+
+
+def _key_of(
+    stream: UUID, recorded: Sequence[Recorded], decided: Sequence[Event]
+) -> ContentKey | None:
+    """What seals the stream's next events. A stream is sealed from its first event on, or never.
+
+    If its key is gone, they are sealed under one that nobody keeps: nothing of it is ever open.
+    """
+    if not recorded:
+        return fresh_key(stream) if any(event.begins_sealed for event in decided) else None
+    first = recorded[0]
+    return first.key if first.sealed is None else fresh_key(parse(first.sealed).key)

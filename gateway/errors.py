@@ -136,6 +136,21 @@ class TooManyUnanswered(Declined):
 
 
 @dataclass(unsafe_hash=True)
+class AnswerExpired(Declined):
+    """An answer that was not to be stored, and whose key is gone."""
+
+    STATUS: ClassVar[int] = 410
+    CODE: ClassVar[str] = "answer_expired"
+    answer: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"answer {self.answer} belongs to a conversation with `stored: false` and has expired: "
+            "nobody can read it any more; ask again in a new conversation"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class Draining(Declined):
     """This gateway is stopping; another one serves the same streams."""
 
@@ -231,6 +246,7 @@ STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
     commands.StoreSaturated: 503,
     commands.UnknownConversation: 404,
     commands.ConversationExists: 409,
+    commands.ContentExpired: 410,
     commands.DeletedConversation: 410,
     commands.ArchivedConversation: 409,
     commands.CompletionClosed: 409,

@@ -18,7 +18,8 @@ from psycopg.sql import SQL
 from events.conversations import AnswerEnded, AnswerRequested
 from events.envelope import Recorded
 from events.ids import AnswerId, ConversationId, TenantId
-from infra.event_store.recorder import EVENTS_TABLE, EventRecorder, Group
+from infra.event_store.content_keys import ContentKeyRecorder
+from infra.event_store.recorder import EVENTS_TABLE, Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class AnswerRow:
     ended: bool
     age_seconds: float
     """Since it was asked for."""
+    expired: bool = False
+    """Its conversation was not to be stored, and the key is gone: nobody can read it any more."""
 
 
 CREATE_ANSWERS = SQL(
@@ -57,16 +60,18 @@ END_ANSWERS = SQL(
 )
 SELECT_ANSWER = SQL(
     "SELECT answer, tenant, conversation, ended_at IS NOT NULL AS ended,"
-    " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds"
-    " FROM {schema}.answers WHERE answer = %s"
+    " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds,"
+    " stream IS NOT NULL AND key IS NULL AS expired"
+    " FROM {schema}.answers LEFT JOIN {schema}.content_keys ON stream = conversation"
+    " WHERE answer = %s"
 )
 COUNT_OPEN = SQL(
     "SELECT tenant, count(*) AS open FROM {schema}.answers WHERE ended_at IS NULL GROUP BY tenant"
 )
 
 
-class ConversationRecorder(EventRecorder):
-    """Also keeps the index of answers."""
+class ConversationRecorder(ContentKeyRecorder):
+    """Also keeps the index of answers, and the keys of conversations that are not stored."""
 
     def __init__(
         self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
@@ -119,6 +124,7 @@ class ConversationRecorder(EventRecorder):
             seconds_left=row["deadline_seconds"] - row["age_seconds"],
             ended=row["ended"],
             age_seconds=row["age_seconds"],
+            expired=row["expired"],
         )
 
     def unanswered(self) -> dict[UUID, int]:

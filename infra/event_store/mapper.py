@@ -4,6 +4,7 @@ The topic column holds the event's stable TYPE. eventsourcing would store `modul
 import whatever it reads back; here a type that is not in the catalog is refused.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,11 @@ from uuid import UUID
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 
-from events.codec import decode_stored, encode_stored
+from events.codec import decode_stored, encode_stored, opened
 from events.envelope import Recorded
+from events.sealing import ContentKey, parse
+
+FindKeys = Callable[[Iterable[UUID]], Mapping[UUID, ContentKey]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,20 @@ class EventMapper(Mapper[UUID]):
         return decode_stored(
             stream, stored_event.originator_version, stored_event.topic, stored_event.state
         )
+
+
+def with_keys(recorded: Sequence[Recorded], find: FindKeys) -> Sequence[Recorded]:
+    """Opens the events that are sealed, where their key is found; it is asked for only if one is.
+
+    Raises Undecodable.
+    """
+    wanted = {parse(one.sealed).key for one in recorded if one.sealed is not None}
+    if not wanted:
+        return recorded
+    keys = find(wanted)
+    return [
+        opened(one, keys[key_id])
+        if one.sealed is not None and (key_id := parse(one.sealed).key) in keys
+        else one
+        for one in recorded
+    ]

@@ -1,7 +1,7 @@
 """An event store in memory, for fast tests; it passes the same contract suite as the real one."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,8 +15,15 @@ from commands.store import Append, PositionTaken, Receipt
 from events.conversations import AnswerEnded, AnswerRequested
 from events.envelope import Recorded
 from events.ids import TenantId
+from events.sealing import ContentKey
 from infra.event_store.answers import AnswerRow
-from infra.event_store.mapper import EventMapper
+from infra.event_store.content_keys import (
+    KEYS_PER_SWEEP_MAX,
+    UNENDED_SECONDS_MAX,
+    UNSTORED_SECONDS_MAX,
+    keys_of,
+)
+from infra.event_store.mapper import EventMapper, with_keys
 from infra.event_store.recorder import CommandKey, StoredCommand
 from infra.event_store.writer import receipt_of
 
@@ -48,13 +55,22 @@ class MemoryRecorder(POPOApplicationRecorder):
 class MemoryStore:
     """A commands.store.EventStore of any context, with the conversations' index of answers."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        unstored_seconds_max: float = UNSTORED_SECONDS_MAX,
+        unended_seconds_max: float = UNENDED_SECONDS_MAX,
+    ) -> None:
         self.recorder = MemoryRecorder()
         self._mapper = EventMapper()
         self._asked: dict[UUID, tuple[AnswerRow, float, float]] = {}
+        self._keys: dict[UUID, tuple[ContentKey | None, float]] = {}
+        self._unstored_seconds_max = unstored_seconds_max
+        self._unended_seconds_max = unended_seconds_max
 
     async def load(self, stream: UUID) -> Sequence[Recorded]:
-        return [self._mapper.decode(stored) for stored in self.recorder.select_events(stream)]
+        stored_events = self.recorder.select_events(stream)
+        return with_keys([self._mapper.decode(one) for one in stored_events], self._find_keys)
 
     async def append(self, append: Append) -> Receipt:
         if not append.events:
@@ -69,6 +85,7 @@ class MemoryStore:
             raise PositionTaken from None
         stored = self.recorder.commands[key]
         self._index(append.events)
+        self._keep_keys(append)
         return Receipt(stored.stream, stored.position, stored.stored_at)
 
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
@@ -83,7 +100,8 @@ class MemoryStore:
             return None
         row, asked_at, deadline_seconds = self._asked[answer]
         age = monotonic() - asked_at
-        return replace(row, age_seconds=age, seconds_left=deadline_seconds - age)
+        expired = self._keys.get(row.conversation, (True, 0))[0] is None
+        return replace(row, age_seconds=age, seconds_left=deadline_seconds - age, expired=expired)
 
     async def unanswered(self) -> dict[UUID, int]:
         """As ConversationStore."""
@@ -106,6 +124,31 @@ class MemoryStore:
                 row, asked_at, deadline_seconds = self._asked[event.answer]
                 ended = replace(row, ended=True)
                 self._asked[event.answer] = (ended, asked_at, deadline_seconds)
+
+    def _find_keys(self, ids: Iterable[UUID]) -> dict[UUID, ContentKey]:
+        found = {key_id: self._keys.get(key_id, (None, 0))[0] for key_id in ids}
+        return {key_id: key for key_id, key in found.items() if key is not None}
+
+    def _keep_keys(self, append: Append) -> None:
+        fresh, used = keys_of([append])
+        expires_at = monotonic() + self._unstored_seconds_max
+        for key in (*fresh, *(key for key in used if self._find_keys([key.id]))):
+            self._keys[key.id] = (key, expires_at)
+
+    async def destroy_keys(self) -> int:
+        """As ConversationStore."""
+        now = monotonic()
+        rows = [row for row, _, _ in self._asked.values()]
+        answering = {row.conversation for row in rows if not row.ended}
+        due = [
+            stream
+            for stream, (key, expires_at) in self._keys.items()
+            if key is not None
+            and expires_at < now
+            and (stream not in answering or expires_at < now - self._unended_seconds_max)
+        ][:KEYS_PER_SWEEP_MAX]
+        self._keys |= {stream: (None, self._keys[stream][1]) for stream in due}
+        return len(due)
 
     async def ping(self) -> None:
         """Memory is always there."""

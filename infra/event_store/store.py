@@ -17,8 +17,9 @@ from commands.errors import StoreUnavailable
 from commands.store import Append, Receipt
 from events.envelope import Recorded
 from infra.event_store.answers import AnswerRow, ConversationRecorder
+from infra.event_store.content_keys import UNENDED_SECONDS_MAX, UNSTORED_SECONDS_MAX
 from infra.event_store.datastore import Datastore
-from infra.event_store.mapper import EventMapper
+from infra.event_store.mapper import EventMapper, with_keys
 from infra.event_store.recorder import EventRecorder
 from infra.event_store.schema import create_schema
 from infra.event_store.unreachable import unreachable
@@ -64,9 +65,10 @@ class PostgresEventStore(Generic[R]):
         self._writer.start()
 
     async def load(self, stream: UUID) -> Sequence[Recorded]:
-        decode = self._mapper.decode
-        select = self.recorder.select_events
-        return await self._read(lambda: [decode(stored) for stored in select(stream)])
+        return await self._read(lambda: self._load(stream))
+
+    def _load(self, stream: UUID) -> Sequence[Recorded]:
+        return [self._mapper.decode(stored) for stored in self.recorder.select_events(stream)]
 
     async def append(self, append: Append) -> Receipt:
         if not append.events:
@@ -117,7 +119,11 @@ def _persistently(query: Callable[[], T], deadline: float) -> T:
 
 
 class ConversationStore(PostgresEventStore[ConversationRecorder]):
-    """The streams of conversations, and the index of their answers."""
+    """The streams of conversations, the index of their answers, and keys of those not stored."""
+
+    def _load(self, stream: UUID) -> Sequence[Recorded]:
+        """A key is looked up only if an event turns out to be sealed: stored ones cost nothing."""
+        return with_keys(super()._load(stream), self.recorder.content_keys)
 
     async def find_answer(self, answer: UUID) -> AnswerRow | None:
         """Where an answer is and whether it is open. Raises StoreUnavailable."""
@@ -126,6 +132,10 @@ class ConversationStore(PostgresEventStore[ConversationRecorder]):
     async def unanswered(self) -> dict[UUID, int]:
         """Open answers by tenant. Raises StoreUnavailable."""
         return await self._read(self.recorder.unanswered)
+
+    async def destroy_keys(self) -> int:
+        """Destroys keys past their time, a bounded number; how many. Raises StoreUnavailable."""
+        return await self._read(self.recorder.destroy_keys)
 
 
 class AccountStore(PostgresEventStore[EventRecorder]):
@@ -138,11 +148,15 @@ async def open_conversation_store(
     commands_queued_max: int = COMMANDS_QUEUED_MAX,
     commands_per_transaction_max: int = COMMANDS_PER_TRANSACTION_MAX,
     connections_max: int = CONNECTIONS_MAX,
+    unstored_seconds_max: float = UNSTORED_SECONDS_MAX,
+    unended_seconds_max: float = UNENDED_SECONDS_MAX,
 ) -> ConversationStore:
     """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
     recorder = await asyncio.to_thread(
         open_recorder, ConversationRecorder, "conversations", database_url, connections_max
     )
+    recorder.unstored_seconds_max = unstored_seconds_max
+    recorder.unended_seconds_max = unended_seconds_max
     return ConversationStore(
         recorder,
         commands_queued_max=commands_queued_max,

@@ -1,0 +1,121 @@
+"""The keys of conversations that are not stored: one a stream, kept until it expires.
+
+A key is inserted in the transaction of its stream's first events, so there is never one without the
+other. Every further append counts its time anew. What is past its time is destroyed, but not under
+an answer that is being given. The row stays without the key: it says that there was one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresDatastore
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL
+
+from commands.store import Append
+from events.sealing import ContentKey
+from infra.event_store.recorder import EVENTS_TABLE, EventRecorder, Group
+
+UNSTORED_SECONDS_MAX = 7_200.0
+"""The default of the setting of this name."""
+UNENDED_SECONDS_MAX = 9_600.0
+"""How long an answer without an end keeps a key past its time; wirings give the retention of
+tokens: what was said is gone by then, so an end can't record it any more."""
+KEYS_PER_SWEEP_MAX = 500
+"""Destroyed in one transaction."""
+
+CREATE_CONTENT_KEYS = SQL(
+    "CREATE TABLE IF NOT EXISTS {schema}.content_keys ("
+    " stream uuid PRIMARY KEY,"
+    " key bytea,"
+    " expires_at timestamptz NOT NULL)"
+)
+CREATE_KEPT_KEYS = SQL(
+    "CREATE INDEX IF NOT EXISTS kept_content_keys ON {schema}.content_keys (expires_at)"
+    " WHERE key IS NOT NULL"
+)
+INSERT_KEYS = SQL(
+    "INSERT INTO {schema}.content_keys (stream, key, expires_at)"
+    " SELECT stream, key, clock_timestamp() + make_interval(secs => %s)"
+    " FROM unnest(%s::uuid[], %s::bytea[]) AS fresh (stream, key)"
+)
+EXTEND_KEYS = SQL(
+    "UPDATE {schema}.content_keys SET expires_at = clock_timestamp() + make_interval(secs => %s)"
+    " WHERE stream = ANY(%s::uuid[]) AND key IS NOT NULL"
+)
+SELECT_KEYS = SQL(
+    "SELECT stream, key FROM {schema}.content_keys"
+    " WHERE stream = ANY(%s::uuid[]) AND key IS NOT NULL"
+)
+# A row that an append has locked is being used: it is skipped, and looked at again once changed.
+DESTROY_KEYS = SQL(
+    "WITH due AS MATERIALIZED ("
+    " SELECT stream FROM {schema}.content_keys AS kept"
+    " WHERE key IS NOT NULL AND expires_at < clock_timestamp()"
+    " AND (expires_at < clock_timestamp() - make_interval(secs => %s) OR NOT EXISTS ("
+    "  SELECT FROM {schema}.answers WHERE conversation = kept.stream AND ended_at IS NULL))"
+    " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+    " UPDATE {schema}.content_keys AS kept SET key = NULL FROM due"
+    " WHERE kept.stream = due.stream"
+)
+
+
+class ContentKeyRecorder(EventRecorder):
+    """Also keeps the keys that come with appends."""
+
+    unstored_seconds_max = UNSTORED_SECONDS_MAX
+    unended_seconds_max = UNENDED_SECONDS_MAX
+
+    def __init__(
+        self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
+    ) -> None:
+        super().__init__(datastore, events_table_name=events_table_name)
+        self.sql_create_statements += [
+            self._sql(CREATE_CONTENT_KEYS),
+            self._sql(CREATE_KEPT_KEYS),
+        ]
+        self._insert_keys = self._query(INSERT_KEYS)
+        self._extend_keys = self._query(EXTEND_KEYS)
+        self._select_keys = self._query(SELECT_KEYS)
+        self._destroy_keys = self._query(DESTROY_KEYS)
+
+    def _insert_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> None:
+        super()._insert_events(curs, stored_events, **kwargs)
+        group: Group | None = kwargs.get("group")
+        if group is None:
+            return
+        fresh, used = keys_of(group.appends)
+        if fresh:
+            streams, secrets = [key.id for key in fresh], [key.secret for key in fresh]
+            curs.execute(self._insert_keys, (self.unstored_seconds_max, streams, secrets))
+        if used:
+            streams = [key.id for key in used]
+            curs.execute(self._extend_keys, (self.unstored_seconds_max, streams))
+
+    def content_keys(self, ids: Iterable[UUID]) -> dict[UUID, ContentKey]:
+        """Those of the keys that are still kept."""
+        with self.datastore.get_connection() as connection:
+            rows = connection.execute(self._select_keys, (list(ids),)).fetchall()
+        return {row["stream"]: ContentKey(row["stream"], bytes(row["key"])) for row in rows}
+
+    def destroy_keys(self) -> int:
+        """Destroys keys past their time; returns how many, at most KEYS_PER_SWEEP_MAX."""
+        with self.datastore.transaction(commit=True) as cursor:
+            cursor.execute(self._destroy_keys, (self.unended_seconds_max, KEYS_PER_SWEEP_MAX))
+            return int(cursor.rowcount)
+
+
+def keys_of(appends: Iterable[Append]) -> tuple[list[ContentKey], list[ContentKey]]:
+    """The keys that are new with these appends, and those that are in use already."""
+    fresh: list[ContentKey] = []
+    used: list[ContentKey] = []
+    for append in appends:
+        first = append.events[0]
+        if first.key is not None:
+            (fresh if first.position == 1 else used).append(first.key)
+    return fresh, used
