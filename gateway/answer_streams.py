@@ -92,7 +92,10 @@ class RecordedEnds(Protocol):
     """Where ends are recorded: the read model, the event store."""
 
     async def entries(self, ref: AnswerRef) -> Sequence[Entry] | None:
-        """All entries, if the answer's end is recorded here. Raises SourceUnavailable."""
+        """All entries, if the answer's end is recorded here.
+
+        Raises SourceUnavailable, and AnswerExpired if it is recorded and nobody can read it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,8 @@ class AnswerStreams:
         """Entries of index > `after` in order, the end last; IDLE while there is nothing to say.
 
         An async generator: leave it through `contextlib.aclosing`. A slow reader holds a cursor,
-        no buffer. Raises AnswerStreamUnavailable after `silent_seconds_max` without an entry.
+        no buffer. Raises AnswerStreamUnavailable after `silent_seconds_max` without an entry, and
+        AnswerExpired.
         """
         pace, now = self.pace, time.monotonic
         cursor = after

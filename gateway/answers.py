@@ -16,7 +16,7 @@ from events.ids import AnswerId, ConversationId
 from gateway import problems
 from gateway.answer_streams import AnswerRef
 from gateway.desk import Desk
-from gateway.errors import Declined, Draining, InvalidRequest, NotFound, status_of
+from gateway.errors import AnswerExpired, Declined, Draining, InvalidRequest, NotFound, status_of
 from gateway.event_stream import EventStream, peeked
 from gateway.intake import call_of, id_in_path, read_object
 from gateway.ports import AnswerRow, Caller
@@ -79,6 +79,8 @@ def routes(desk: Desk) -> APIRouter:
         caller = await desk.caller(request)
         after = cursor_of(request)
         answer, row = await found(request, caller)
+        if row.expired:  # whatever has its words still: a live stream, the log
+            raise AnswerExpired(answer)
         ref = AnswerRef(answer, ConversationId(row.conversation), caller.tenant)
         entries = desk.gateway.streams.read(ref, after=after)
         if row.ended:

@@ -11,7 +11,7 @@ from starlette.types import Receive
 
 from events.answers import Entry, EntryEnd, Logprobs
 from gateway.answer_streams import IDLE, AnswerStreamUnavailable, Idle
-from gateway.errors import Declined, Draining, Unavailable
+from gateway.errors import AnswerExpired, Declined, Draining, Unavailable
 from gateway.open_streams import Interrupt, OpenStreams
 from gateway.sent_events import Put, SentEvents
 
@@ -71,6 +71,8 @@ class EventStream(SentEvents):
             await put(b"", more=False)
 
     def broken(self, error: Exception) -> bytes:
+        if isinstance(error, AnswerExpired):
+            return self._frames.broken(error)
         if not isinstance(error, AnswerStreamUnavailable):
             logger.error("a stream broke", extra={"answer": str(self._answer)}, exc_info=error)
         return self._frames.broken(Unavailable(self._answer))

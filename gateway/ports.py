@@ -38,6 +38,9 @@ class AnswerRow(Protocol):
     def conversation(self) -> UUID: ...
     @property
     def ended(self) -> bool: ...
+    @property
+    def expired(self) -> bool:
+        """It was not to be stored, and nobody can read it any more."""
 
 
 class Answers(Protocol):
@@ -52,7 +55,8 @@ class Streams(Protocol):
     def read(self, ref: AnswerRef, *, after: int = -1) -> AsyncIterator[Entry | Idle]:
         """Entries of index > after, in order, without gap or repeat, the end included; then stops.
 
-        Yields an Idle at least every keepalive interval. Raises AnswerStreamUnavailable.
+        Yields an Idle at least every keepalive interval. Raises AnswerStreamUnavailable, and
+        AnswerExpired.
         """
 
 

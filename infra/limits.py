@@ -15,6 +15,7 @@ JSON_GROWTH = 6  # a control character of one byte becomes \u0001: six bytes
 CHUNK_LENGTH_BYTES = 4  # a chunk's length and its comma in AnswerEnded
 ENVELOPE_BYTES = 16_384  # everything in AnswerEnded that is not text or lengths
 RETENTION_IN_ANSWERS = 10  # readers of tokens start before the oldest open answer: DESIGN.md
+UNSTORED_MARGIN_SECONDS = 60  # an end is recorded within; and so much sooner Redis forgets
 
 
 class Limits(BaseModel):
@@ -45,6 +46,13 @@ class Limits(BaseModel):
     )
     chunk_bytes_max: int = Field(
         8_192, gt=0, description="gathered tokens of this size are sent at once"
+    )
+
+    unstored_seconds_max: float = Field(
+        7_200,
+        gt=0,
+        description="a conversation with `stored: false` can be read this long after its last "
+        "activity; then its key is destroyed",
     )
 
     # admission
@@ -138,7 +146,10 @@ class Limits(BaseModel):
         "`ANSWER_SECONDS_MAX` plus `LAG_ALARM_SECONDS`",
     )
     redis_stream_expiry_seconds: float = Field(
-        3_600, gt=0, description="live streams leave Redis this long after their end is recorded"
+        3_600,
+        gt=0,
+        description="live streams leave Redis this long after their end is recorded, and a "
+        "minute before `UNSTORED_SECONDS_MAX` at the latest",
     )
     redis_bytes_max: int = Field(
         268_435_456,
@@ -184,6 +195,18 @@ class Limits(BaseModel):
         """Seconds that `thalweg.tokens` keeps its records."""
         return self.tokens_retention_seconds or self.tokens_retention_seconds_min
 
+    @property
+    def live_expiry_seconds(self) -> float:
+        """Live streams leave Redis this long after their end is recorded: before a key expires."""
+        return min(
+            self.redis_stream_expiry_seconds, self.unstored_seconds_max - UNSTORED_MARGIN_SECONDS
+        )
+
+    @property
+    def live_open_expiry_seconds(self) -> float:
+        """A live stream whose end never came leaves Redis this long after its beginning."""
+        return self.unstored_seconds_max - UNSTORED_MARGIN_SECONDS
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         least = self.tokens_retention_seconds_min
@@ -192,6 +215,13 @@ class Limits(BaseModel):
                 f"THALWEG_TOKENS_RETENTION_SECONDS is {self.tokens_retention_seconds:g}: it should "
                 f"be {least:g} or more (ten times THALWEG_ANSWER_SECONDS_MAX plus "
                 "THALWEG_LAG_ALARM_SECONDS), or 0"
+            )
+        least = self.answer_seconds_max + 2 * UNSTORED_MARGIN_SECONDS
+        if self.unstored_seconds_max < least:
+            raise ValueError(
+                f"THALWEG_UNSTORED_SECONDS_MAX is {self.unstored_seconds_max:g}: it should be "
+                f"{least:g} or more (THALWEG_ANSWER_SECONDS_MAX and two minutes), so that an "
+                "answer can be given and read"
             )
         if self.claim_again_seconds <= self.session_timeout_seconds:
             raise ValueError(

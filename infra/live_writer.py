@@ -19,9 +19,6 @@ from infra.live_names import (
 )
 from processors.answers.recorder_ports import LiveUnavailable, Run, RunRefused
 
-OPEN_EXPIRY_SECONDS = 86_400
-"""A stream whose end never came leaves Redis after a day; its answer is long over."""
-
 OF_THE_SERVER = (NotConnected, NoScriptError, OutOfMemoryError, ReadOnlyError)
 OF_THE_SERVER_WORDS = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")
 """What Redis answers when it can write no stream now; all else is about the one stream. Up to
@@ -55,10 +52,19 @@ return have
 class RedisLiveWriter:
     """The recorder's side."""
 
-    def __init__(self, url: str, *, prefix: str = "thalweg", expiry_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "thalweg",
+        expiry_seconds: float,
+        open_expiry_seconds: float,
+    ) -> None:
+        """Streams expire so long after their end is recorded, or after they began without one."""
         self._redis = client_of(url)
         self._prefix = prefix
         self._expiry_ms = int(expiry_seconds * 1_000)
+        self._open_expiry_ms = int(open_expiry_seconds * 1_000)
         self._script = ""
 
     async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
@@ -91,7 +97,7 @@ class RedisLiveWriter:
                     channel_name(self._prefix, run.answer),
                     run.first,
                     self._expiry_ms if run.recorded else 0,
-                    OPEN_EXPIRY_SECONDS * 1_000,
+                    self._open_expiry_ms,
                     *(encode_entry(entry) for entry in run.entries),
                 )
             return await pipeline.execute(raise_on_error=False)

@@ -14,10 +14,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from commands.errors import StoreUnavailable
 from events.answers import Entry, entries_of_ended
-from events.codec import Undecodable, decode_data
+from events.codec import Undecodable, decode_kept
 from events.conversations import AnswerEnded
 from events.envelope import Recorded
-from gateway.answer_streams import AnswerRef, SourceUnavailable
+from gateway.answer_streams import AnswerRef, RecordedEnds, SourceUnavailable
+from gateway.errors import AnswerExpired
 from gateway.ports import Caller
 from infra.event_store.datastore import VANISHING
 from infra.event_store.unreachable import unreachable
@@ -140,28 +141,30 @@ class KeysReadModel:
 
 
 class AnswersReadModel:
-    """`answers@1`: ends that are recorded, as a source of an answer's stream. May lag."""
+    """`answers@1`: ends that are recorded, as a source of an answer's stream. May lag.
+
+    Of answers that are not stored it has no words: those are asked for where the key is.
+    """
 
     tables = answers.Answers.tables
 
-    def __init__(self, models: ReadModels) -> None:
+    def __init__(self, models: ReadModels, unstored: RecordedEnds) -> None:
         self._models = models
-
-    async def find(self, tenant: UUID, answer: UUID) -> AnswerEnded | None:
-        """How an answer of this tenant ended. Raises StoreUnavailable."""
-        rows = await self._models.read(self.tables, answers.FIND, (tenant, answer))
-        if not rows:
-            return None
-        event = decode_data(AnswerEnded.TYPE, AnswerEnded.VERSION, orjson.loads(rows[0][0]))
-        return event if isinstance(event, AnswerEnded) else None
+        self._unstored = unstored
 
     async def entries(self, ref: AnswerRef) -> Sequence[Entry] | None:
         """See gateway.answer_streams.RecordedEnds."""
         try:
-            ended = await self.find(ref.tenant, ref.answer)
+            rows = await self._models.read(self.tables, answers.FIND, (ref.tenant, ref.answer))
+            if not rows:
+                return None
+            fields = orjson.loads(rows[0][0])
+            event, sealed = decode_kept(AnswerEnded.TYPE, AnswerEnded.VERSION, fields)
         except (StoreUnavailable, Undecodable) as error:
             raise SourceUnavailable(str(error)) from error
-        return None if ended is None else entries_of_ended(ended)
+        if sealed is not None:
+            return await self._unstored.entries(ref)
+        return entries_of_ended(event) if isinstance(event, AnswerEnded) else None
 
     async def wait_applied(self, stream: UUID, position: int, *, seconds_max: float) -> bool:
         """Whether this conversation's events up to `position` are to be seen here."""
@@ -186,7 +189,9 @@ class AnswersStore(Protocol):
 
 
 class StoredEnds:
-    """Ends as the event store itself has them: for when the projection lags or is parked."""
+    """Ends as the event store itself has them: for when the projection lags or is parked, and for
+    those that are not stored elsewhere.
+    """
 
     def __init__(self, store: AnswersStore) -> None:
         self._store = store
@@ -200,6 +205,8 @@ class StoredEnds:
             for recorded in reversed(await self._store.load(ref.conversation)):
                 event = recorded.event
                 if isinstance(event, AnswerEnded) and event.answer == ref.answer:
+                    if recorded.sealed is not None:
+                        raise AnswerExpired(ref.answer)
                     return entries_of_ended(event)
         except StoreUnavailable as error:
             raise SourceUnavailable(str(error)) from error

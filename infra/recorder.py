@@ -41,7 +41,8 @@ async def run_recorder(settings: Settings, topics: Topics, store: "ConversationS
     live = RedisLiveWriter(
         settings.redis_url,
         prefix=topics.prefix,
-        expiry_seconds=settings.redis_stream_expiry_seconds,
+        expiry_seconds=settings.live_expiry_seconds,
+        open_expiry_seconds=settings.live_open_expiry_seconds,
     )
     ends = StoredAnswerEnds(store, event_bytes_max=settings.event_bytes_max)
     try:

@@ -143,10 +143,12 @@ async def _answers(settings: Settings) -> None:
 
 
 async def _recorder(settings: Settings) -> None:
+    from infra.key_sweeper import sweep_keys
     from infra.recorder import run_recorder
 
-    async with conversations_of(settings) as store:
-        await run_recorder(settings, TOPICS, store)
+    async with conversations_of(settings) as store, asyncio.TaskGroup() as group:
+        group.create_task(run_recorder(settings, TOPICS, store))
+        group.create_task(sweep_keys(store))
 
 
 async def _projections(settings: Settings) -> None:
@@ -181,6 +183,8 @@ async def conversations_of(settings: Settings) -> AsyncIterator[ConversationStor
         commands_queued_max=settings.commands_queued_max,
         commands_per_transaction_max=settings.commands_per_transaction_max,
         connections_max=settings.database_connections_max,
+        unstored_seconds_max=settings.unstored_seconds_max,
+        unended_seconds_max=settings.tokens_retention,
     )
     try:
         yield store

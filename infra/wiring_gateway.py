@@ -60,7 +60,7 @@ async def gateway_parts(
             streams=AnswerStreams(
                 live,
                 folds,
-                [AnswersReadModel(models), StoredEnds(store)],
+                [AnswersReadModel(models, StoredEnds(store)), StoredEnds(store)],
                 Pace(
                     keepalive_seconds=settings.keepalive_seconds,
                     silent_seconds_max=2 * settings.answer_seconds_max + 60,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from events.codec import encode_data
+from events.codec import encode_kept
 from events.conversations import AnswerEnded
 from events.envelope import Event, Recorded
 from projections.tables import Db, Tables
@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS {main} (
     completion_tokens int NOT NULL,
     seams int NOT NULL,
     ended_at timestamptz NOT NULL,
-    ended bytea NOT NULL  -- AnswerEnded as the codec has it: text may hold NUL, which text can't
+    ended bytea NOT NULL  -- AnswerEnded as the codec keeps it: sealed if its conversation is not
+                          -- stored; and text may hold NUL, which text can't
 );
 """
 
@@ -51,7 +52,7 @@ class Answers:
                 event.usage.completion_tokens,
                 len(event.seams),
                 one.meta.time,
-                encode_data(event),
+                encode_kept(one),
             )
             for one in events
             if isinstance(event := one.event, AnswerEnded)

@@ -91,6 +91,7 @@ class StoreRequests:
             seconds_left=row.seconds_left,
             ended=tree.ended,
             cancel_requested=tree.cancel_requested,
+            expired=any(recorded.sealed is not None for recorded in events),
         )
 
     async def _load(self, request: Request) -> Sequence[Recorded] | Exception:

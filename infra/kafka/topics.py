@@ -25,6 +25,9 @@ KAFKA_SECONDS_MAX = 30.0  # a cluster that elects a controller needs some second
 CHECK_SECONDS_MAX = 5.0  # a role that starts while Kafka is away does not wait for it
 POLL_SECONDS = 0.05
 WORK_RETENTION_SECONDS_MIN = 7 * 86_400.0  # workers may be away for a week before requests are lost
+TOKENS_SEGMENT_SECONDS = (
+    3_600.0  # whole segments are removed: so much later than the retention says
+)
 MESSAGE_OVERHEAD_BYTES_MAX = 48_576  # headers, key and batch around the largest event
 REPLICAS = 3
 IN_SYNC_REPLICAS_MIN = 2
@@ -126,6 +129,7 @@ def topic_configurations(topics: Topics, settings: TopicSettings) -> dict[str, d
     for name in topics.all_work:
         made[name] = {**shared, **arrival, "retention.ms": _milliseconds(work_seconds)}
     tokens = {**shared, **arrival, "retention.ms": _milliseconds(settings.tokens_retention)}
+    tokens["segment.ms"] = _milliseconds(TOKENS_SEGMENT_SECONDS)
     return {**made, topics.tokens: tokens}
 
 

@@ -226,7 +226,8 @@ class Holding:
         left = min(task.seconds_left, self._around.limits.answer_seconds_max)
         if left > 0 and self._deadline is None and not self._gone:
             self._deadline = self._loop.call_later(left, self.put, Expired())
-        self.put(Loaded(task.ended, task.cancel_requested, left <= 0, task.tokens_max))
+        known = (task.ended, task.cancel_requested, left <= 0, task.tokens_max)
+        self.put(Loaded(*known, unreadable=task.expired))
 
     # the log ------------------------------------------------------------------------------
 

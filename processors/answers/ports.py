@@ -46,6 +46,8 @@ class Task:
     ended: bool
     """The answer's end is recorded, or nothing is known of such a request."""
     cancel_requested: bool
+    expired: bool = False
+    """The conversation was not to be stored, and its key is gone: what was said can't be read."""
 
 
 class RequestsUnavailable(Exception):

@@ -98,7 +98,8 @@ class Loaded:
     tokens_max: int
     """Budget of the whole answer, what was said included."""
     unreadable: bool = False
-    """What the event store holds cannot be understood, and it is not waited for any longer."""
+    """What the event store holds cannot be understood, and it is not waited for any longer; or it
+    was not to be stored, and has expired."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from events.ids import AnswerId, ConversationId, KeyId, TenantId, fresh_id
 from gateway.answer_streams import IDLE, AnswerRef, AnswerStreamUnavailable, Idle
 from gateway.app import create_app, desk_of
 from gateway.desk import Desk
+from gateway.errors import AnswerExpired
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.parts import Gateway, utc_now
@@ -65,6 +66,7 @@ class MemoryStreams:
         self.reading = 0
         """Readers that are open now."""
         self.unavailable_after: int | None = None
+        self.expired_after: int | None = None
         self.refs: list[AnswerRef] = []
         self._news = asyncio.Event()
 
@@ -81,6 +83,8 @@ class MemoryStreams:
             while True:
                 if after == self.unavailable_after:
                     raise AnswerStreamUnavailable(ref.answer, after, 1)
+                if after == self.expired_after:
+                    raise AnswerExpired(ref.answer)
                 if said and said[-1].end is not None and after >= said[-1].index:
                     return
                 if after + 1 >= len(said):

@@ -174,6 +174,14 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: Env) 
     ]
 
 
+def test_a_key_that_expires_under_an_answer_is_refused(monkeypatch: Env) -> None:
+    (problem,) = refused(monkeypatch, THALWEG_UNSTORED_SECONDS_MAX="719")
+    assert "THALWEG_UNSTORED_SECONDS_MAX is 719: it should be 720 or more" in problem
+    assert Limits().live_expiry_seconds == 3_600
+    least = Limits(unstored_seconds_max=720)
+    assert least.live_expiry_seconds == least.live_open_expiry_seconds == 660
+
+
 def test_tokens_that_are_kept_too_short_are_refused(monkeypatch: Env) -> None:
     (problem,) = refused(monkeypatch, THALWEG_TOKENS_RETENTION_SECONDS="9599")
     assert "THALWEG_TOKENS_RETENTION_SECONDS is 9599: it should be 9600 or more" in problem

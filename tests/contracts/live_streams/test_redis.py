@@ -11,7 +11,7 @@ from gateway.answer_streams import SourceUnavailable
 from infra import live_subscription
 from infra.live_names import stream_name
 from infra.live_streams import RedisLiveStreams
-from infra.live_writer import OPEN_EXPIRY_SECONDS, RedisLiveWriter
+from infra.live_writer import RedisLiveWriter
 from infra.servers import EmbeddedServers
 from infra.servers.redis import RedisServer
 from processors.answers.recorder_ports import LiveUnavailable, Run, RunRefused
@@ -19,6 +19,7 @@ from tests.contracts.live_streams.sides import Sides, a_ref, a_run, collect, wor
 from tests.contracts.live_streams.suite import LiveStreamsContract
 
 EXPIRY_SECONDS = 3_600
+OPEN_EXPIRY_SECONDS = 7_140
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ async def sides(redis_url: str) -> AsyncIterator[Sides]:
 class both_sides:  # noqa: N801  # reads as a function
     def __init__(self, url: str) -> None:
         self._client = Redis.from_url(url)
-        self._writer = RedisLiveWriter(url, expiry_seconds=EXPIRY_SECONDS)
+        self._writer = RedisLiveWriter(
+            url, expiry_seconds=EXPIRY_SECONDS, open_expiry_seconds=OPEN_EXPIRY_SECONDS
+        )
         self._reader = RedisLiveStreams(url, partitions=4)
 
     async def __aenter__(self) -> Sides:

@@ -37,13 +37,17 @@ class Stored:
     def __init__(self, *events: Event, row: AnswerRow | None = None) -> None:
         self.events, self.row, self.away = events, row, False
         self.unreadable = False
+        self.sealed: str | None = None
 
     async def load(self, stream: UUID) -> Sequence[Recorded]:
         if self.unreadable:
             raise Undecodable("an event of a later version")
         if self.away:
             raise StoreUnavailable("postgres is away")
-        return [Recorded(fresh_id(), stream, n, META, e) for n, e in enumerate(self.events, 1)]
+        return [
+            Recorded(fresh_id(), stream, n, META, e, self.sealed)
+            for n, e in enumerate(self.events, 1)
+        ]
 
     async def find_answer(self, answer: UUID) -> AnswerRow | None:
         return self.row
@@ -152,6 +156,15 @@ async def test_a_conversation_that_cannot_be_read_is_told_unless_the_answer_has_
         await requests(store).load(request(answer))
     store.row = row(answer, ended=True)
     assert (await requests(store).load(request(answer))).ended
+
+
+async def test_a_conversation_whose_key_is_gone_has_expired() -> None:
+    first = posted("", None)
+    reply = asked(first.message)
+    store = Stored(first, reply, row=row(reply.answer))
+    assert not (await requests(store).load(request(reply.answer))).expired
+    store.sealed = "sealed"
+    assert (await requests(store).load(request(reply.answer))).expired
 
 
 async def test_a_message_whose_parent_is_missing_is_told() -> None:

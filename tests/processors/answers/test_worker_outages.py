@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,20 @@ async def test_a_request_that_cannot_be_understood_is_ended_after_a_while() -> N
     assert end is not None
     assert (end.kind, end.reason) == (EndKind.FAIL, "unreadable")
     assert house.requests.loads == holding.UNREADABLE_LOADS_MAX
+    assert not house.engine.calls
+
+
+async def test_a_conversation_that_has_expired_is_ended_at_once() -> None:
+    house = House()
+    asked = house.ask()
+    house.requests.tasks[asked.answer] = replace(task(5), expired=True)
+    async with running(house) as worker:
+        worker.take(asked)
+        await house.acknowledged(asked)
+    end = house.log.of(asked.answer).end
+    assert end is not None
+    assert (end.kind, end.reason, end.text) == (EndKind.FAIL, "unreadable", "")
+    assert house.requests.loads == 1
     assert not house.engine.calls
 
 
