@@ -26,6 +26,7 @@ from gateway.parts import Gateway, utc_now
 from gateway.ports import Caller, HealthReport
 from gateway.server import ServerLimits, serve_gateway
 from infra.event_log import MemoryLog
+from infra.event_store.mapper import with_keys
 from infra.event_store.memory import MemoryStore
 
 API_KEY = "tw_test"
@@ -190,7 +191,8 @@ class Bench:
     def events(self, stream: UUID | str) -> list[Any]:
         """What the store has of a stream."""
         stored = self.store.recorder.select_events(UUID(str(stream)))
-        return [self.store._mapper.decode(one) for one in stored]
+        decoded = [self.store._mapper.decode(one) for one in stored]
+        return list(with_keys(decoded, self.store._find_keys))
 
     def events_stored(self) -> int:
         return self.store.recorder.max_notification_id() or 0
