@@ -81,6 +81,7 @@ def routes(desk: Desk) -> APIRouter:
         answer, row = await found(request, caller)
         if row.expired:  # whatever has its words still: a live stream, the log
             raise AnswerExpired(answer)
+        desk.join_turn(answer)
         ref = AnswerRef(answer, ConversationId(row.conversation), caller.tenant)
         entries = desk.gateway.streams.read(ref, after=after)
         if row.ended:

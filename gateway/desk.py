@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -25,6 +26,9 @@ from gateway.ports import Caller
 
 log = logging.getLogger("thalweg.gateway")
 
+TURNS_KEPT_MAX = 10_000
+"""Answers whose stream may be fetched by a request of its own: its first reader joins the turn."""
+
 Decide = Callable[[Conversation], list[Event]]
 Shown = Callable[[UUID], bool]
 
@@ -42,6 +46,7 @@ class Desk:
         self.open_streams = OpenStreams(gateway.limits)
         self._keys = KeyRing(gateway.keys, gateway.limits)
         self.admission = AdmissionControl(gateway.admission, gateway.limits)
+        self._turns: OrderedDict[UUID, str] = OrderedDict()
 
     async def caller(self, request: Request) -> Caller:
         """Who calls. Raises InvalidKey."""
@@ -82,13 +87,18 @@ class Desk:
             if stored is not None:
                 return stored
             raise
+        request, began = trace.current.get(), trace.now_ns()
         try:
             receipt = await self.submit(
                 call, stream, decide(chosen), subject=subject, shown=shown, new_stream=new_stream
             )
-        except BaseException:
+        except BaseException as error:
+            trace.stage("commit command", request, began, failed=type(error).__name__)
             self.admission.ended(answer)
             raise
+        if not receipt.repeated:
+            self._begin_turn(answer, request)
+        trace.stage("commit command", trace.current.get(), began)
         log.info(
             "an answer was asked for",
             extra={
@@ -138,6 +148,21 @@ class Desk:
             if error.maybe_stored and not call.keyed:
                 raise PerhapsAccepted from error
             raise
+
+    def _begin_turn(self, answer: UUID, request: str | None) -> None:
+        """What follows in this request belongs to the turn, which outlives it."""
+        if not trace.is_told(request):
+            return
+        turn = trace.turn_of(request)
+        trace.current.set(turn)
+        self._turns[answer] = turn
+        while len(self._turns) > TURNS_KEPT_MAX:
+            self._turns.popitem(last=False)
+
+    def join_turn(self, answer: UUID) -> None:
+        """The stream of an answer that was asked for here belongs to its turn's trace."""
+        if answer in self._turns:
+            trace.current.set(self._turns.pop(answer))
 
     def ask_answer(self, answer: AnswerId, model: str, sampling: Sampling) -> AskAnswer:
         return AskAnswer(

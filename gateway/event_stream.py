@@ -9,6 +9,7 @@ from uuid import UUID
 
 from starlette.types import Receive
 
+from events import trace
 from events.answers import Entry, EntryEnd, Logprobs
 from gateway.answer_streams import IDLE, AnswerStreamUnavailable, Idle
 from gateway.errors import AnswerExpired, Declined, Draining, Unavailable
@@ -55,6 +56,7 @@ class EventStream(SentEvents):
 
     async def pump(self, put: Put) -> None:
         """Passes entries on until the end."""
+        began, told = trace.now_ns(), False
         async with closing(self._entries) as entries:
             await put(self._frames.opening())
             async for item in entries:
@@ -65,9 +67,13 @@ class EventStream(SentEvents):
                 if item.end is not None:
                     self._seen_end(self._answer)
                     await put(frame, more=False)
-                    return
-                if frame:
+                elif frame:
                     await put(frame)
+                if not told:
+                    told = True
+                    trace.stage("first frame", trace.current.get(), began)
+                if item.end is not None:
+                    return
             await put(b"", more=False)
 
     def broken(self, error: Exception) -> bytes:
@@ -103,6 +109,7 @@ async def gathered(
     Raises Unavailable and Draining: the answer goes on, only this wait is over.
     """
     said: list[Entry] = []
+    began = trace.now_ns()
     async with open_streams.opened(receive, patient=True) as stream, closing(entries) as items:
         try:
             said = [item async for item in items if item is not IDLE]
@@ -116,6 +123,7 @@ async def gathered(
     if end is None:
         raise Unavailable(answer)
     seen_end(answer)
+    trace.stage("whole answer", trace.current.get(), began)
     logprobs = tuple(one for entry in said for one in entry.logprobs)
     return Whole("".join(entry.text for entry in said), end, logprobs)
 

@@ -13,6 +13,9 @@ from gateway.faces import internal_error
 
 logger = logging.getLogger("thalweg.gateway")
 
+UNTOLD = ("/livez", "/readyz")
+"""Asked every few seconds by machines: they make no spans."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -35,15 +38,18 @@ class Porch:
         request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else str(fresh_id())
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
+        status = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if not started and message["type"] == "http.response.start":
-                started = True
+                started, status = True, message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        with trace.within(trace.child_of(headers.get("traceparent"))):
+        came_with, began = headers.get("traceparent"), trace.now_ns()
+        own = trace.child_of(came_with)
+        with trace.within(own):
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
@@ -53,3 +59,30 @@ class Porch:
                 if started:  # the server closes the connection: nothing else can be said
                     raise
                 await internal_error(Request(scope))(scope, receive, send_with_id)
+            finally:
+                if trace.is_told(own) and scope["path"] not in UNTOLD:
+                    _tell(scope, own, came_with, began, status)
+
+
+def _tell(scope: Scope, own: str, came_with: str | None, began_ns: int, status: int) -> None:
+    """The request's span: the whole of a stream, from the head to its last frame."""
+    route = getattr(scope.get("route"), "path", "")
+    above = trace.ids_of(came_with)
+    attributes: dict[str, trace.Attribute] = {
+        "http.request.method": scope["method"],
+        "http.route": route,
+        "http.response.status_code": status,
+        "thalweg.request": scope["state"]["request_id"],
+    }
+    trace.tell(
+        trace.Span(
+            f"{scope['method']} {route}".rstrip(),
+            own,
+            above[1] if above else None,
+            began_ns,
+            trace.now_ns(),
+            trace.Kind.SERVER,
+            attributes,
+            str(status) if status >= 500 else "",
+        )
+    )

@@ -74,6 +74,19 @@ def check_redis(text: str) -> None:
         raise ValueError(f"should end with the number of a database or with nothing; {_ENCODED}")
 
 
+def check_collector(text: str) -> str:
+    """The base address of an OTLP collector, without a slash. Raises ValueError without it."""
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.hostname):
+        raise ValueError("should look like http://host:4318")
+    if not _has_good_port(parts) or re.search(r"[@?#]", text):
+        raise ValueError(
+            f"should have a port from 1 to {PORT_MAX}, and no user, password, query or fragment: "
+            "what a collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return text.rstrip("/")
+
+
 def check_database(text: str) -> None:
     """A URL as libpq reads it. Raises ValueError without any of it."""
     if not text.startswith(("postgresql://", "postgres://")):

@@ -5,14 +5,18 @@ any number of processes may run: each reads all, and what another has written is
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from events import trace
+from events.conversations import AnswerEnded
 from events.topics import Topics
 from infra.event_store.datastore import VANISHING
 from infra.kafka.consumer import LogReader, ReadFailed
@@ -21,7 +25,7 @@ from infra.settings import Settings
 from projections import versions
 from projections.answers import Answers
 from projections.conversations import Histories
-from projections.deliveries import delivery
+from projections.deliveries import Delivery, delivery
 from projections.keys import Keys
 from projections.reasons import reason_of
 from projections.runner import BuildDropped, Projection, Runner, beside
@@ -170,6 +174,7 @@ class Feed:
             batch_max = self._settings.projection_events_per_batch_max
             while True:
                 records = await reader.read(batch_max, READ_SECONDS_MAX)
+                began = trace.now_ns()
                 if 0 < len(records) < batch_max:
                     await asyncio.sleep(GATHER_SECONDS)
                     records += await reader.read(batch_max - len(records), 0)
@@ -179,8 +184,27 @@ class Feed:
                 ]
                 if batch or runner.waits:
                     await asyncio.shield(run(runner.apply, connection, batch))
+                    tell_ends(batch, self._projection.tables.name, began)
         finally:
             await asyncio.shield(_close(reader, connection, thread))
+
+
+def tell_ends(batch: list[Delivery], projection: str, began_ns: int) -> None:
+    """The last stage of a turn, as a span: who reads the projection sees its end.
+
+    Only while the role feeds what is live: a rebuild is another process, which exports nothing,
+    and what is fed from long ago is told by its age.
+    """
+    if not trace.is_exporting():
+        return
+    for one in batch:
+        if one.type_name != AnswerEnded.TYPE or not trace.is_told(one.traceparent):
+            continue
+        with contextlib.suppress(KeyError, ValueError):
+            at = datetime.fromisoformat(dict(one.headers)["ce_time"].decode())
+            if trace.is_told(one.traceparent, of=at):
+                turn = trace.turn_of(one.traceparent)
+                trace.stage(f"project {projection}", turn, began_ns, kind=trace.Kind.CONSUMER)
 
 
 def _reason(error: Exception) -> str:

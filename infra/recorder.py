@@ -20,7 +20,7 @@ from commands.store import Append, EventStore, Receipt
 from commands.submit import Commands, fingerprint
 from events import trace
 from events.codec import Undecodable
-from events.conversations import AnswerEnded, AnswerRequested
+from events.conversations import AnswerEnded, AnswerRequested, EndKind
 from events.envelope import Meta, Recorded
 from events.ids import AnswerId
 from events.topics import Topics
@@ -86,7 +86,10 @@ class KafkaTokenLog:
 
     async def read(self, records_max: int, seconds_max: float) -> Sequence[LogRecord]:
         records = await self._reader.read(records_max, seconds_max)
-        return [LogRecord(each.partition, each.offset, each.key, each.value) for each in records]
+        return [
+            LogRecord(each.partition, each.offset, each.key, each.value, each.timestamp_ms)
+            for each in records
+        ]
 
     async def commit(self, offsets: Mapping[int, int]) -> bool:
         try:
@@ -147,6 +150,8 @@ class StoredAnswerEnds:
             if isinstance(event, AnswerRequested) and event.answer == ended.answer:
                 requested = one
             elif isinstance(event, AnswerEnded) and event.answer == ended.answer:
+                # By somebody who may have died before the turn's span was sent: told again, alike.
+                tell_turn(requested, event, one.meta.time)
                 return Outcome.RECORDED
         if requested is None:
             return Outcome.UNKNOWN
@@ -159,14 +164,16 @@ class StoredAnswerEnds:
             time=datetime.now(UTC),
             correlation=asked.correlation,
             causation=requested.id,
-            traceparent=trace.child_of(asked.traceparent),
+            traceparent=asked.traceparent,
         )
         commands = Commands(
             _LoadedBefore(self._store, ended.conversation, recorded),
             CONVERSATIONS,
             event_bytes_max=self._event_bytes_max,
         )
-        with trace.within(meta.traceparent):
+        began = trace.now_ns()
+        turn = trace.turn_of(asked.traceparent) if asked.traceparent else None
+        with trace.within(turn):
             await commands.submit(
                 ended.conversation,
                 lambda state: record_answer(state, RecordAnswer(ended)),
@@ -181,6 +188,8 @@ class StoredAnswerEnds:
                     "reason": ended.reason,
                 },
             )
+            trace.stage("record end", turn, began)
+        tell_turn(requested, ended, meta.time)
         return Outcome.RECORDED
 
     async def is_over(self, answer: AnswerId) -> bool:
@@ -189,6 +198,43 @@ class StoredAnswerEnds:
         except StoreUnavailable as error:
             raise EndsUnavailable(str(error)) from error
         return row is None or row.ended
+
+
+def tell_turn(requested: Recorded | None, ended: AnswerEnded, at: datetime) -> None:
+    """The span of which all stages of a turn are children, whole, from what is in the store.
+
+    Whoever tells it says the same, so it may be told twice.
+    """
+    if requested is None or not isinstance(requested.event, AnswerRequested):
+        return
+    asked = requested.meta.traceparent
+    ids = trace.ids_of(asked)
+    if ids is None or not trace.is_told(asked, of=at):
+        return
+    attributes: dict[str, trace.Attribute] = {
+        "thalweg.answer": str(ended.answer),
+        "thalweg.conversation": str(ended.conversation),
+        "thalweg.tenant": str(requested.meta.tenant),
+        "thalweg.end": ended.kind.value,
+        "thalweg.seams": len(ended.seams),
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": requested.event.model,
+        "gen_ai.response.finish_reasons": (ended.reason,),
+        "gen_ai.usage.input_tokens": ended.usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": ended.usage.completion_tokens,
+    }
+    began_ns, ended_ns = (round(one.timestamp() * 1e9) for one in (requested.meta.time, at))
+    trace.tell(
+        trace.Span(
+            "turn",
+            trace.turn_of(asked),
+            ids[1],
+            began_ns,
+            max(began_ns, ended_ns),
+            attributes=attributes,
+            failed=ended.reason if ended.kind is EndKind.FAIL else "",
+        )
+    )
 
 
 class _LoadedBefore:

@@ -35,6 +35,7 @@ SECRET_FIELDS = frozenset(
         "accounts_database_url",
         "projections_database_url",
         "redis",
+        "otlp_endpoint",
     }
 )
 CONTEXTS = ("conversations", "accounts", "projections")
@@ -125,6 +126,19 @@ class Settings(Limits, BaseSettings):
     alive_file: Path | None = Field(
         None, description="a role touches this file while it lives, for `python -m infra.alive`"
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        repr=False,
+        description="`http://host:4318` of an OpenTelemetry collector that traces go to; empty: "
+        "none are made",
+    )
+    trace_ratio: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="share of the traces that begin at the gateway and are exported; one that a "
+        "client began is kept or left out as its `traceparent` says",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )
@@ -164,6 +178,11 @@ class Settings(Limits, BaseSettings):
         if value:
             addresses.check_redis(value)
         return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _otlp_endpoint(cls, value: str | None) -> str | None:
+        return addresses.check_collector(value) if value else value
 
     @field_validator(*(f"{context}_database_url" for context in CONTEXTS))
     @classmethod

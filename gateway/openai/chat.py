@@ -48,6 +48,7 @@ def routes(desk: Desk) -> APIRouter:
         receipt = await desk.ask(
             call, conversation, answer, asked.model, decide, subject=asked.user, new_stream=True
         )
+        desk.join_turn(answer)
         created = int(receipt.stored_at.timestamp())
         ref = AnswerRef(answer, conversation, tenant, just_asked=not receipt.repeated)
         if not asked.stream:

@@ -111,9 +111,15 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
         event = recorded.event
         if isinstance(event, AnswerRequested):
             place = Place(self._bands[message.topic], message.partition, message.offset)
-            traceparent = recorded.meta.traceparent
             self._worker.take(
-                Request(event.answer, event.conversation, event.model, place, traceparent)
+                Request(
+                    event.answer,
+                    event.conversation,
+                    event.model,
+                    place,
+                    recorded.meta.traceparent,
+                    trace.now_ns(),
+                )
             )
             return
         if isinstance(event, AnswerCancelRequested):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import inspect
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from infra.alive import keep_touching
@@ -62,6 +63,9 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
     for role in roles:
         for module in AHEAD[role]:
             importlib.import_module(module)
+    traced = settings.otlp_endpoint is not None and PREPARE not in roles
+    if traced:
+        importlib.import_module("infra.traces")
     if go is not None:
         go.wait()
     else:
@@ -89,7 +93,22 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         work = [wiring.run_role(role, settings) for role in roles]
         if settings.alive_file is not None:
             work.append(keep_touching(settings.alive_file))
-        return runner.run(_until_told(work))
+        with exported_traces(settings, roles) if traced else contextlib.nullcontext():
+            return runner.run(_until_told(work))
+
+
+@contextlib.contextmanager
+def exported_traces(settings: Settings, roles: Sequence[str]) -> Iterator[None]:
+    """Spans go to the collector that the settings name; the last ones in the end."""
+    from infra.traces import Traces
+
+    if settings.otlp_endpoint is None:
+        raise LookupError("THALWEG_OTLP_ENDPOINT is not set")
+    traces = Traces(settings.otlp_endpoint, role="+".join(roles), ratio=settings.trace_ratio)
+    try:
+        yield
+    finally:
+        traces.close()
 
 
 def prepare(settings: Settings) -> list[str]:

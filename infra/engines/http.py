@@ -190,7 +190,7 @@ class HttpEngine:
             self._session = self._new_session()
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if (current := trace.current.get()) is not None:
-            headers["traceparent"] = trace.child_of(current)
+            headers["traceparent"] = current
         return self._session.request(
             method,
             self._url.joinpath(path.lstrip("/")),

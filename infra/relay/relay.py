@@ -33,6 +33,7 @@ from infra.event_store.store import prepare_schema
 from infra.event_store.unreachable import WITHDRAWN
 from infra.kafka.producer import Delivered, NotDelivered, ProducerFull
 from infra.relay.lease import Held, Lease, released_channel
+from infra.relay.stages import tell_when_sent
 
 log = logging.getLogger("thalweg.relay")
 
@@ -275,13 +276,15 @@ class Relay:
         for this one. Between topics there is no order to keep.
         """
         sends = [
-            (place > 0, topic, *to_cloudevent(one))
+            (place > 0, topic, one, *to_cloudevent(one))
             for one in recorded
             for place, topic in enumerate(self._topics.routes(one.event))
         ]
         futures = []
-        for _, topic, key, headers, value in sorted(sends, key=lambda send: not send[0]):
-            futures.append(await self._send_one(topic, key, headers, value, resets))
+        for _, topic, one, key, headers, value in sorted(sends, key=lambda send: not send[0]):
+            future = await self._send_one(topic, key, headers, value, resets)
+            tell_when_sent(one, topic, future)
+            futures.append(future)
         return futures
 
     async def _send_one(

@@ -51,6 +51,7 @@ from processors.answers.protocol_words import (
     TimerFired,
     Wait,
 )
+from processors.answers.stages import Stages
 from processors.answers.surroundings import Surroundings
 from processors.answers.text import TextGatherer, logprobs_bytes_left
 
@@ -77,7 +78,10 @@ class Holding:
         self._around = around
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        self._trace = trace.child_of(request.traceparent)
+        self._trace = trace.turn_of(request.traceparent)
+        self._stages: Stages | None = None
+        if trace.is_told(self._trace):
+            self._stages = Stages(request, self._trace, around.worker)
         self._state: Held
         self._inbox: deque[Input] = deque()
         self._stepping = False
@@ -108,8 +112,10 @@ class Holding:
             generation=generation,
             bounds=self._around.limits.bounds,
             said=said,
-            traceparent=self._trace,
+            traceparent=self.request.traceparent,
         )
+        if self._stages is not None:
+            self._stages.step(None, self._state, outputs)
         self._stepping = True
         self._perform(outputs)
         self._drain()
@@ -142,7 +148,10 @@ class Holding:
     def _drain(self) -> None:
         try:
             while self._inbox and not self._gone:
-                self._state, outputs = step(self._state, self._inbox.popleft(), fresh_id())
+                put = self._inbox.popleft()
+                self._state, outputs = step(self._state, put, fresh_id())
+                if self._stages is not None:
+                    self._stages.step(put, self._state, outputs)
                 self._perform(outputs)
         finally:
             self._stepping = False

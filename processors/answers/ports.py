@@ -29,6 +29,9 @@ class Request:
     model: str
     place: Place
     traceparent: str | None = None
+    """Of the request that asked for it."""
+    received_ns: int = 0
+    """When this worker got it, for spans."""
 
 
 @dataclass(frozen=True, slots=True)

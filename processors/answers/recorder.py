@@ -29,6 +29,7 @@ from processors.answers.recorder_ports import (
     RunRefused,
     TokenLog,
 )
+from processors.answers.recorder_stages import first_read, first_shown
 
 log = logging.getLogger("thalweg.recorder")
 
@@ -185,6 +186,7 @@ class Recorder:
             return
         if following is None:
             return
+        first_read(following, record)
         if following.owes:
             self._owing[following.answer] = following
             self._owes.set()
@@ -305,6 +307,7 @@ class Recorder:
         for following, run, entries in zip(taken, runs, has, strict=True):
             if isinstance(entries, int):
                 following.added(run, entries)
+                first_shown(following, run)
                 self._refused.pop(following.answer, None)
             if self._owing.get(following.answer) is not following:
                 continue  # its partition went elsewhere meanwhile

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from events.answers import EMPTY, Fold, TokenRecord, chunk_entries, end_entry, fold
+from events.answers import EMPTY, Claim, Fold, TokenRecord, chunk_entries, end_entry, fold
 from events.ids import AnswerId, ConversationId
 from processors.answers.recorder_ports import Run
 
@@ -26,6 +26,10 @@ class Following:
     fold: Fold = EMPTY
     streamed: int = 0
     """Entries that its live stream has, as far as we know."""
+    traceparent: str | None = None
+    """Of the request, as the claims carry it."""
+    first_read_ns: int | None = None
+    """When its first entry was read, until its live stream has that; for spans."""
     recorded: bool = False
     expiry_set: bool = False
 
@@ -90,6 +94,8 @@ class PartitionFolds:
             following = Following(record.answer, conversation, self.partition, offset, now)
             self.answers[record.answer] = following
         following.fold = after
+        if isinstance(record, Claim):
+            following.traceparent = record.traceparent
         return following
 
     def skip(self, offset: int) -> None:

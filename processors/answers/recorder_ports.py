@@ -80,6 +80,8 @@ class LogRecord:
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_ms: int = 0
+    """When the broker appended it."""
 
 
 class TokenLog(Protocol):

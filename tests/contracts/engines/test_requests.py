@@ -114,8 +114,4 @@ async def test_every_call_of_an_answer_carries_its_trace(path: str) -> None:
         await engine.close()
         found = re.search(rb"\r\ntraceparent: (\S+)\r\n", server.heads[path])
     assert found is not None
-    of_engine, ours = trace.ids_of(found[1].decode()), trace.ids_of(traceparent)
-    assert of_engine is not None
-    assert ours is not None
-    assert of_engine[0] == ours[0], "the same trace"
-    assert of_engine[1] != ours[1], "a span of its own"
+    assert found[1].decode() == traceparent, "a parent that is sent, and so known to collectors"

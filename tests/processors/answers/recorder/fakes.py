@@ -1,6 +1,7 @@
 """A log of tokens, an event store for ends, and answers that are said into the log."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,13 +20,16 @@ class MemoryLog:
     records: list[LogRecord] = field(default_factory=list)
     committed: int = 0
     paused: bool = False
+    age_seconds: float = 0
+    """How long ago what is written now was appended."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def write(self, conversation: ConversationId, record: TokenRecord) -> None:
         self.write_raw(str(conversation).encode(), encode_token_record(record))
 
     def write_raw(self, key: bytes | None, value: bytes | None) -> None:
-        self.records.append(LogRecord(0, len(self.records), key, value))
+        appended_ms = int((time.time() - self.age_seconds) * 1_000)
+        self.records.append(LogRecord(0, len(self.records), key, value, appended_ms))
         self.news.set()
 
 
@@ -110,9 +114,9 @@ class Speaker:
         self.fold = fold(self.fold, record)
         self._log.write(self.conversation, record)
 
-    def claim(self, epoch: int = 1) -> None:
+    def claim(self, epoch: int = 1, traceparent: str | None = None) -> None:
         self.claim_id = ClaimId(epoch, fresh_id())
-        self._write(Claim(self.answer, self.claim_id, "w", "m"))
+        self._write(Claim(self.answer, self.claim_id, "w", "m", traceparent=traceparent))
 
     def say(self, *texts: str) -> None:
         for text in texts:
