@@ -1,6 +1,7 @@
 """`answers@1`: how each answer ended and what it said, chunk by chunk, behind late cursors."""
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 from events.codec import encode_kept
 from events.conversations import AnswerEnded
@@ -37,6 +38,7 @@ class Answers:
     context = "conversations"
     types: frozenset[type[Event]] = frozenset({AnswerEnded})
     own_tables = CREATE
+    own_indexes: LiteralString = ""
     own_suffixes: tuple[str, ...] = ("",)
     digested_suffixes: tuple[str, ...] = ("",)
 

@@ -50,7 +50,8 @@ class Histories:
             said.AnswerEnded,
         }
     )
-    own_tables = sqls.CREATE
+    own_tables = sqls.TABLES
+    own_indexes = sqls.INDEXES
     own_suffixes: tuple[str, ...] = ("", "nodes", "heads", "numbers")
     digested_suffixes: tuple[str, ...] = ("", "nodes")
 

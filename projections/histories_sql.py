@@ -1,6 +1,6 @@
 """The tables of `histories@1`, and the statements that write them: each takes a whole batch."""
 
-CREATE = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS {main} (
     conversation uuid PRIMARY KEY,
     tenant uuid NOT NULL,
@@ -22,11 +22,6 @@ CREATE TABLE IF NOT EXISTS {main} (
     answering jsonb NOT NULL,  -- open answers, with the positions of their requests
     position bigint NOT NULL
 );
-CREATE INDEX IF NOT EXISTS {main_by_activity} ON {main}
-    (tenant, subject, last_activity DESC, conversation DESC)
-    WHERE kind = 'conversation' AND NOT deleted;
-CREATE INDEX IF NOT EXISTS {main_completions} ON {main}
-    (tenant, created_at DESC, conversation DESC) WHERE kind = 'completion' AND NOT deleted;
 
 CREATE TABLE IF NOT EXISTS {main_nodes} (
     conversation uuid NOT NULL,
@@ -56,8 +51,6 @@ CREATE TABLE IF NOT EXISTS {main_nodes} (
     ) STORED,
     PRIMARY KEY (conversation, position)
 );
-CREATE INDEX IF NOT EXISTS {main_words} ON {main_nodes} USING gin (words)
-    WITH (gin_pending_list_limit = 512);  -- kB; a search reads all that is pending
 
 -- For the feed: which number a subject's last change has, and the last change of each conversation.
 CREATE TABLE IF NOT EXISTS {main_heads} (
@@ -70,6 +63,17 @@ CREATE TABLE IF NOT EXISTS {main_numbers} (
     subject text NOT NULL,
     number bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS {main_by_number} ON {main_numbers} (tenant, subject, number);
+"""
+
+# Apart from the tables: a rebuild makes them once the rows are there.
+INDEXES = """
+CREATE INDEX IF NOT EXISTS {main_by_activity} ON {main}
+    (tenant, subject, last_activity DESC, conversation DESC)
+    WHERE kind = 'conversation' AND NOT deleted;
+CREATE INDEX IF NOT EXISTS {main_completions} ON {main}
+    (tenant, created_at DESC, conversation DESC) WHERE kind = 'completion' AND NOT deleted;
+CREATE INDEX IF NOT EXISTS {main_words} ON {main_nodes} USING gin (words)
+    WITH (gin_pending_list_limit = 512);  -- kB; a search reads all that is pending
 """
 
 LOAD_ROWS = """

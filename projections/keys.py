@@ -1,6 +1,7 @@
 """`keys@1`: API keys by their hash, for the gateway's door; and the tenants."""
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 from events.accounts import KeyCreated, KeyRevoked, TenantCreated
 from events.envelope import Event, Recorded
@@ -42,6 +43,7 @@ class Keys:
     own_suffixes: tuple[str, ...] = ("", "tenants")
     digested_suffixes: tuple[str, ...] = ("", "tenants")
     own_tables = CREATE
+    own_indexes: LiteralString = ""
 
     def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         for one in events:

@@ -48,6 +48,8 @@ class Projection(Protocol):
     """Those that change its rows; of all others only the position counts."""
     own_tables: LiteralString
     """SQL that makes its tables where they are missing."""
+    own_indexes: LiteralString
+    """SQL that makes those of its indexes which no `apply` needs, where they are missing."""
     own_suffixes: tuple[str, ...]
     digested_suffixes: tuple[str, ...]
     """Tables whose rows follow from the events alone: those of two builds are compared."""
@@ -107,6 +109,7 @@ class Runner:
         if not versions.adopt(connection, self._tables):
             raise BuildDropped(self._tables.label)
         sqls.create(connection, self._tables, self.projection.own_tables)
+        sqls.create_indexes(connection, self._tables, self.projection.own_indexes)
 
     def drop(self, connection: Db) -> None:
         """Removes this version with its positions: the next run builds it from the log again."""

@@ -146,6 +146,14 @@ def create(connection: Db, tables: Tables, own: LiteralString) -> None:
         connection.execute(tables.compose(own))
 
 
+def create_indexes(connection: Db, tables: Tables, own: LiteralString) -> None:
+    """Makes the projection's `own` indexes, where they are missing."""
+    if own:
+        with connection.transaction():
+            connection.execute(LOCK_SCHEMA)
+            connection.execute(tables.compose(own))
+
+
 def drop(connection: Db, tables: Tables, suffixes: Iterable[str]) -> None:
     """Removes all of a build, and what the registry knows of it."""
     common = ("positions", "offsets", "parked", "dead_letters")

@@ -7,6 +7,7 @@ request, which waits in a table of its own until the end has come.
 from collections.abc import Sequence
 from datetime import UTC
 from hashlib import sha256
+from typing import LiteralString
 from uuid import UUID
 
 from events.conversations import AnswerEnded, AnswerRequested
@@ -76,6 +77,7 @@ class Usage:
     context = "conversations"
     types: frozenset[type[Event]] = frozenset({AnswerRequested, AnswerEnded})
     own_tables = CREATE
+    own_indexes: LiteralString = ""
     own_suffixes: tuple[str, ...] = ("", "asked")
     digested_suffixes: tuple[str, ...] = ("", "asked")
 
