@@ -27,8 +27,9 @@ from projections.answers import Answers
 from projections.conversations import Histories
 from projections.deliveries import Delivery, delivery
 from projections.keys import Keys
+from projections.progress import BuildDropped
 from projections.reasons import reason_of
-from projections.runner import BuildDropped, Projection, Runner, beside
+from projections.runner import Projection, Runner, beside
 from projections.tables import Db, Tables
 from projections.usage import Usage
 from projections.versions import CHANNEL

@@ -1,13 +1,17 @@
 """A record of a domain topic as a projection gets it: read as far as its envelope."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
 
+from events.catalog import BY_TYPE
 from events.codec import Headers, from_cloudevent
 from events.envelope import Recorded
+
+POSITION_MAX = 2**63 - 1
+"""What a column can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,12 @@ class Delivery:
         """The event. Raises Undecodable."""
         return from_cloudevent(self.headers, self.value)
 
+    def event_of(self, types: Collection[str]) -> Recorded | None:
+        """The event if it is of one of these types; None if of another. Raises Undecodable, for a
+        type that this program does not know too: it may be one that matters to a newer one.
+        """
+        return self.decode() if self.type_name in types or self.type_name not in BY_TYPE else None
+
 
 def delivery(
     topic: str,
@@ -46,7 +56,7 @@ def delivery(
     try:
         stream: UUID | None = UUID(found["ce_subject"].decode())
         position = int(found["ce_sequence"])
-        if position < 1:
+        if not 1 <= position <= POSITION_MAX:
             raise ValueError
     except (KeyError, ValueError):
         stream, position = None, 0

@@ -2,6 +2,8 @@
 
 import psycopg
 
+PROBLEM_CHARACTERS_MAX = 500
+"""A damaged record may have a name of megabytes."""
 DATA_EXCEPTIONS = "22"
 """The class of SQLSTATE whose primary messages repeat the value that was refused."""
 
@@ -15,3 +17,8 @@ def reason_of(error: Exception) -> str:
     if primary is None or error.sqlstate.startswith(DATA_EXCEPTIONS):
         return f"{kind} ({error.sqlstate})"
     return f"{kind} ({error.sqlstate}): {primary}"
+
+
+def problem_text(problem: str) -> str:
+    """A problem as a column has it."""
+    return problem.replace("\0", "")[:PROBLEM_CHARACTERS_MAX]
