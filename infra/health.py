@@ -26,9 +26,17 @@ Check = Callable[[], Awaitable[str]]
 class Health:
     """Asks every dependency at once; each has its own bound, and none can make the others late."""
 
-    def __init__(self, checks: Mapping[str, Check], *, commands_need: Sequence[str]) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        commands_need: Sequence[str],
+        told_only: Sequence[str] = (),
+    ) -> None:
+        """Commands need those named, answers need all but the `told_only` ones."""
         self._checks = dict(checks)
         self._commands_need = tuple(commands_need)
+        self._answers_need = [name for name in checks if name not in told_only]
         self._lock = asyncio.Lock()
         self._report: HealthReport | None = None
         self._at = 0.0
@@ -44,7 +52,7 @@ class Health:
                 found = dict(zip(names, states, strict=True))
                 self._report = HealthReport(
                     commands_ready=all(found[name] == READY for name in self._commands_need),
-                    answers_ready=all(state == READY for state in states),
+                    answers_ready=all(found[name] == READY for name in self._answers_need),
                     dependencies=found,
                 )
                 self._at = time.monotonic()

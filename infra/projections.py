@@ -22,7 +22,7 @@ from infra.event_store.datastore import VANISHING
 from infra.kafka.consumer import LogReader, ReadFailed
 from infra.kafka.offsets import QueryFailed
 from infra.settings import Settings
-from projections import versions
+from projections import dead_letters, versions
 from projections.answers import Answers
 from projections.conversations import Histories
 from projections.deliveries import Delivery, delivery
@@ -30,9 +30,9 @@ from projections.keys import Keys
 from projections.progress import BuildDropped
 from projections.reasons import reason_of
 from projections.runner import Projection, Runner, beside
-from projections.tables import Db, Tables
+from projections.tables import COMMON, Db, Tables
 from projections.usage import Usage
-from projections.versions import CHANNEL
+from projections.versions import CHANNEL, State
 
 log = logging.getLogger("thalweg.projections")
 
@@ -46,6 +46,8 @@ RETRY_SECONDS_MAX = 5.0
 """Between attempts while Postgres or Kafka is away."""
 LOOK_SECONDS = 5.0
 """A notification that builds have changed may be lost with its connection."""
+ALARM_SECONDS = 30.0
+"""While streams are parked, the log says so this often."""
 CONNECT_SECONDS_MAX = 5
 TRANSACTION_SECONDS_MAX = 5
 """A process that is paused inside a transaction loses it and its locks after this long."""
@@ -56,6 +58,22 @@ STATEMENT_SECONDS_MAX = 30
 def all_projections() -> tuple[Projection, ...]:
     """Every read model of this version of the program."""
     return (Answers(), Histories(), Keys(), Usage())
+
+
+def known_builds(connection: Db, name: str | None = None) -> list[Projection]:
+    """What is fed, of all versions that this program knows; live ones first. Raises LookupError."""
+    known = {_version(one.tables): one for one in all_projections()}
+    names = sorted({known_name for known_name, _ in known})
+    if name is not None and name not in names:
+        raise LookupError(f"there is no projection {name!r}; there are {', '.join(names)}")
+    connection.execute(COMMON)
+    return [
+        beside(known[_version(build.tables)], build.tables.build)
+        for build in sorted(versions.builds(connection), key=lambda one: one.state != State.LIVE)
+        if build.state is not State.BUILDING
+        and _version(build.tables) in known
+        and name in (None, build.tables.name)
+    ]
 
 
 async def run_projections(settings: Settings, topics: Topics | None = None) -> None:
@@ -112,7 +130,7 @@ class Feeds:
         wanted = {
             beside(projection, build.tables.build)
             for build in found
-            if build.state is not versions.State.BUILDING
+            if build.state is not State.BUILDING
             and (projection := self._known.get(_version(build.tables)))
         }
         by_tables = {projection.tables: projection for projection in wanted}
@@ -164,15 +182,17 @@ class Feed:
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"projection {self._name}")
         run = partial(asyncio.get_running_loop().run_in_executor, thread)
         reader = LogReader(self._settings.kafka_servers, client_id=f"projection-{self._name}")
-        connection: Db | None = None
+        opened: list[Db] = []  # also by a call that nobody waits for any more
         try:
-            connection = await asyncio.shield(run(connect, url))
+            await asyncio.shield(run(lambda: opened.append(connect(url))))
+            (connection,) = opened
             await run(runner.create, connection)
             known = await run(runner.offsets, connection, self._topic)
             await reader.assign(
                 {(self._topic, p): known.get(p, 0) for p in range(self._settings.partitions)}
             )
             batch_max = self._settings.projection_events_per_batch_max
+            alarm_at = time.monotonic()
             while True:
                 records = await reader.read(batch_max, READ_SECONDS_MAX)
                 began = trace.now_ns()
@@ -186,8 +206,24 @@ class Feed:
                 if batch or runner.waits:
                     await asyncio.shield(run(runner.apply, connection, batch))
                     tell_ends(batch, self._projection.tables.name, began)
+                if time.monotonic() >= alarm_at:
+                    await asyncio.shield(run(self._alarm, connection))
+                    alarm_at = time.monotonic() + ALARM_SECONDS
         finally:
-            await asyncio.shield(_close(reader, connection, thread))
+            await asyncio.shield(_close(reader, opened, thread))
+
+    def _alarm(self, connection: Db) -> None:
+        found = dead_letters.counts(connection, self._projection.tables)
+        if found.letters:
+            log.error(
+                "events wait in the dead letters: thalweg dead-letters lists them",
+                extra={
+                    "projection": self._name,
+                    "parked_streams": found.streams,
+                    "dead_letters": found.letters,
+                    "since": str(found.since),
+                },
+            )
 
 
 def tell_ends(batch: list[Delivery], projection: str, began_ns: int) -> None:
@@ -215,10 +251,13 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-async def _close(reader: LogReader, connection: Db | None, thread: ThreadPoolExecutor) -> None:
+async def _close(reader: LogReader, opened: list[Db], thread: ThreadPoolExecutor) -> None:
+    def close() -> None:
+        for connection in opened:
+            connection.close()
+
     await reader.close()
-    if connection is not None:
-        await asyncio.get_running_loop().run_in_executor(thread, connection.close)
+    await asyncio.get_running_loop().run_in_executor(thread, close)
     thread.shutdown(wait=False)
 
 

@@ -19,6 +19,7 @@ from infra.event_log import PostgresLog
 from infra.event_store import ConversationStore
 from infra.health import READY, GroupHealth, Health
 from infra.live_streams import RedisLiveStreams
+from infra.parked import parked_check
 from infra.read_models import AnswersReadModel, KeysReadModel, ReadModels, StoredEnds
 from infra.served_models import ServedModels
 from infra.settings import Settings
@@ -68,7 +69,7 @@ async def gateway_parts(
             ),
             models=served,
             admission=store,
-            health=_health(store, topics, live, served, groups),
+            health=_health(store, topics, live, served, groups, models),
             logs=logs,
             limits=GatewayLimits(
                 body_bytes_max=settings.body_bytes_max,
@@ -97,6 +98,7 @@ def _health(
     live: RedisLiveStreams,
     served: ServedModels,
     groups: GroupHealth,
+    models: ReadModels,
 ) -> Health:
 
     async def postgres() -> str:
@@ -116,8 +118,9 @@ def _health(
         "engines": engines,
         "answers": groups.check(topics.answers_group),
         "recorder": groups.check(topics.recorder_group),
+        "projections": parked_check(models),
     }
-    return Health(checks, commands_need=["postgres"])
+    return Health(checks, commands_need=["postgres"], told_only=["projections"])
 
 
 async def run_beside(

@@ -42,6 +42,9 @@ class Answers:
     own_suffixes: tuple[str, ...] = ("",)
     digested_suffixes: tuple[str, ...] = ("",)
 
+    def take_over(self, connection: Db, former: Tables) -> None:
+        """All of it follows from the events."""
+
     def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         rows = [
             (

@@ -63,7 +63,26 @@ class Histories:
         rows = [_row_values(row) for row in changes.rows.values()]
         connection.execute(self.tables.compose(sqls.SAVE_ROWS), _columns(rows))
         if live:
-            self._number(connection, [changes.rows[conversation] for conversation in changes.shown])
+            shown = [changes.rows[conversation] for conversation in changes.shown]
+            changed = [
+                (row.conversation, row.tenant, storable(row.subject))
+                for row in shown
+                if row.kind == Kind.CONVERSATION
+            ]
+            self._number(connection, changed)
+            self._tell(connection, changed)
+
+    def take_over(self, connection: Db, former: Tables) -> None:
+        """Cursors of feeds go on: each conversation keeps its number, unless it has changed since.
+
+        A former version has to have these tables in this form, or its successor a way of its own.
+        """
+        names = {f"former_{part}": former.table(part) for part in ("heads", "numbers")}
+        for statement in (sqls.FORGET_NUMBERS, sqls.COPY_HEADS, sqls.COPY_NUMBERS):
+            connection.execute(self.tables.compose(statement, **names))
+        ahead = self.tables.compose(sqls.AHEAD, former=former.table())
+        self._number(connection, connection.execute(ahead).fetchall())
+        connection.execute(sqls.NOTIFY, (CHANNEL, orjson.dumps([EVERYBODY]).decode()))
 
     def _load(self, connection: Db, events: Sequence[Recorded]) -> dict[UUID, Row]:
         started = {one.stream for one in events if isinstance(one.event, said.ConversationStarted)}
@@ -93,12 +112,11 @@ class Histories:
             statement = self.tables.compose(sqls.WIPE_NODES)
             connection.execute(statement, (list(changes.wiped),))
 
-    def _number(self, connection: Db, rows: Iterable[Row]) -> None:
-        """Gives each conversation that has changed a number that its subject never had."""
-        changed = [row for row in rows if row.kind == Kind.CONVERSATION]
+    def _number(self, connection: Db, changed: Sequence[tuple[UUID, UUID, str]]) -> None:
+        """Gives conversations (with tenant and storable subject) numbers that no subject had."""
         if not changed:
             return
-        counts = Counter((row.tenant, storable(row.subject)) for row in changed)
+        counts = Counter((tenant, subject) for _, tenant, subject in changed)
         heads = connection.execute(
             self.tables.compose(sqls.TAKE_NUMBERS),
             _columns([(*whose, count) for whose, count in counts.items()]),
@@ -108,15 +126,18 @@ class Histories:
             for tenant, subject, number in heads
         }
         numbered = []
-        for row in changed:
-            whose = row.tenant, storable(row.subject)
-            numbered.append((row.conversation, *whose, free[whose]))
-            free[whose] += 1
+        for conversation, *whose in changed:
+            key = whose[0], whose[1]
+            numbered.append((conversation, *key, free[key]))
+            free[key] += 1
         connection.execute(self.tables.compose(sqls.GIVE_NUMBERS), _columns(numbered))
-        digests = sorted({subject_digest(row.tenant, row.subject) for row in changed})
+
+    def _tell(self, connection: Db, changed: Iterable[tuple[UUID, UUID, str]]) -> None:
+        digests = sorted({subject_digest(tenant, exact(stored)) for _, tenant, stored in changed})
         if len(digests) > NOTIFIED_SUBJECTS_MAX:
             digests = [EVERYBODY]
-        connection.execute(sqls.NOTIFY, (CHANNEL, orjson.dumps(digests).decode()))
+        if digests:
+            connection.execute(sqls.NOTIFY, (CHANNEL, orjson.dumps(digests).decode()))
 
 
 def search_scope(tenant: UUID, subject: str) -> str:

@@ -6,6 +6,7 @@ position, for good: every other build of the same version leaves it out too. Who
 when, is kept.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -19,6 +20,8 @@ from projections.progress import Batch, batch_of, lock_offsets, save_positions
 from projections.reasons import problem_text, reason_of
 from projections.runner import Projection, is_outage
 from projections.tables import Db, Tables
+
+LETTERS_AT_ONCE = 10
 
 PARKED_STREAMS = """
 SELECT p.stream, coalesce(k.position, 0), p.problem, p.parked_at, count(d.position)
@@ -42,6 +45,7 @@ STRAY = """
 SELECT topic, partition, record_offset, headers, value, problem, at FROM {dead_letters}
 WHERE stream IS NULL AND topic = %s AND partition = %s AND record_offset = %s FOR UPDATE
 """
+LEFT = "SELECT count(*) FROM {dead_letters} WHERE stream = %s"
 PLACES = "SELECT DISTINCT topic, partition FROM {dead_letters} WHERE stream = %s"
 PROBLEM = "SELECT problem FROM {parked} WHERE stream = %s"
 STILL = "UPDATE {parked} SET problem = %s WHERE stream = %s"
@@ -211,10 +215,9 @@ def _apply(connection: Db, projection: Projection, state: Batch, stream: UUID) -
     """One letter after the other, each on its own: up to the first that can't be applied."""
     tables = projection.tables
     types = {cls.TYPE for cls in projection.types}
-    rows = connection.execute(tables.compose(sqls.BURIED), (stream,)).fetchall()
-    applied = done = 0
+    applied = 0
     problem = None
-    for topic, partition, offset, headers, value in rows:
+    for topic, partition, offset, headers, value in _buried(connection, tables, stream):
         one = delivery(topic, partition, offset, unpack_headers(headers), value)
         at = state.at(stream)
         if one.position > at + 1:
@@ -227,12 +230,19 @@ def _apply(connection: Db, projection: Projection, state: Batch, stream: UUID) -
             state.move(stream, one.position)
             applied += 1
         connection.execute(tables.compose(sqls.UNBURY), (topic, partition, offset))
-        done += 1
     if problem is None:
         connection.execute(tables.compose(sqls.UNPARK), (stream,))
     else:
         connection.execute(tables.compose(STILL), (problem, stream))
-    return Outcome(applied, len(rows) - done, state.at(stream), problem)
+    left = connection.execute(tables.compose(LEFT), (stream,)).fetchone()
+    return Outcome(applied, left[0] if left else 0, state.at(stream), problem)
+
+
+def _buried(connection: Db, tables: Tables, stream: UUID) -> Iterator[TupleRow]:
+    """A few at a time: a letter may have megabytes."""
+    with connection.cursor("letters") as cursor:
+        cursor.itersize = LETTERS_AT_ONCE
+        yield from cursor.execute(tables.compose(sqls.BURIED), (stream,))
 
 
 def _try(

@@ -1,13 +1,13 @@
 """A record of a domain topic as a projection gets it: read as far as its envelope."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
 
 from events.catalog import BY_TYPE
-from events.codec import Headers, from_cloudevent
+from events.codec import Headers, Undecodable, from_cloudevent
 from events.envelope import Recorded
 
 POSITION_MAX = 2**63 - 1
@@ -27,6 +27,8 @@ class Delivery:
     """None: the envelope is damaged, nobody knows whose event it is."""
     position: int
     type_name: str
+    decoded: Recorded | None = None
+    """If it was read ahead; see `read`."""
 
     @property
     def traceparent(self) -> str | None:
@@ -36,7 +38,14 @@ class Delivery:
 
     def decode(self) -> Recorded:
         """The event. Raises Undecodable."""
-        return from_cloudevent(self.headers, self.value)
+        return self.decoded or from_cloudevent(self.headers, self.value)
+
+    def read(self, types: Collection[str]) -> "Delivery":
+        """The same, decoded already if it is of one of these types and can be."""
+        try:
+            return replace(self, decoded=self.event_of(types))
+        except Undecodable:
+            return self
 
     def event_of(self, types: Collection[str]) -> Recorded | None:
         """The event if it is of one of these types; None if of another. Raises Undecodable, for a

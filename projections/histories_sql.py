@@ -153,3 +153,13 @@ ON CONFLICT (conversation) DO UPDATE SET number = excluded.number
 """
 
 NOTIFY = "SELECT pg_notify(%s, %s)"
+
+# Of a switch: what the feed's cursors count with comes from the build that was live.
+FORGET_NUMBERS = "TRUNCATE {main_heads}, {main_numbers}"
+COPY_HEADS = "INSERT INTO {main_heads} SELECT * FROM {former_heads}"
+COPY_NUMBERS = "INSERT INTO {main_numbers} SELECT * FROM {former_numbers}"
+AHEAD = """
+SELECT mine.conversation, mine.tenant, mine.subject
+FROM {main} AS mine LEFT JOIN {former} AS theirs USING (conversation)
+WHERE mine.kind = 'conversation' AND coalesce(theirs.position, 0) < mine.position
+"""

@@ -45,6 +45,9 @@ class Keys:
     own_tables = CREATE
     own_indexes: LiteralString = ""
 
+    def take_over(self, connection: Db, former: Tables) -> None:
+        """All of it follows from the events."""
+
     def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         for one in events:
             match one.event:

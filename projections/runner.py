@@ -67,6 +67,11 @@ class Projection(Protocol):
         `live`: readers follow this build. Only then are those told who wait for changes.
         """
 
+    def take_over(self, connection: Db, former: Tables) -> None:
+        """Called in the switch that makes this build live in place of `former`: carries over what
+        does not follow from the events alone. `former` may be of another version.
+        """
+
 
 P = TypeVar("P", bound=Projection)
 

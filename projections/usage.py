@@ -81,6 +81,9 @@ class Usage:
     own_suffixes: tuple[str, ...] = ("", "asked")
     digested_suffixes: tuple[str, ...] = ("", "asked")
 
+    def take_over(self, connection: Db, former: Tables) -> None:
+        """All of it follows from the events."""
+
     def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
         asked, ended = [], []
         for one in events:

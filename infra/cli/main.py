@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from infra.settings import Settings
+from infra.cli import dead_letters, projections
+from infra.cli.common import load_settings, told
 
 app = typer.Typer(
     help="Thalweg: an event-sourced backend for chat products.",
@@ -17,20 +17,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-
-REFUSED = 2
-
-
-def load_settings() -> Settings:
-    """The settings, or one sentence a problem on standard error and exit status 2."""
-    from infra.settings import Settings, SettingsRefused
-
-    try:
-        return Settings.load()
-    except SettingsRefused as refused:
-        for problem in refused.problems:
-            typer.echo(problem, err=True)
-        raise typer.Exit(REFUSED) from None
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(projections.app, name="projections")
 
 
 @app.command()
@@ -95,6 +83,26 @@ def doctor() -> None:
     from infra.cli.doctor import doctor as work
 
     raise typer.Exit(work())
+
+
+@app.command()
+def rebuild(
+    projection: Annotated[str, typer.Argument(help="histories, usage, answers or keys")],
+    switch: Annotated[
+        bool, typer.Option("--switch", help="make the new build live, if it is equal")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="with --switch: also if it is not equal")
+    ] = False,
+) -> None:
+    """Build a read model from the log again, beside the live one, and compare the two.
+
+    Readers go on with the live one. The exit status is 0 only if both have the same digest at the
+    same positions. Without --switch the new build is dropped again.
+    """
+    from infra.cli.rebuild import work
+
+    raise typer.Exit(told(lambda settings: work(settings, projection, switch=switch, force=force)))
 
 
 @keys.command("create")

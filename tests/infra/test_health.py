@@ -17,3 +17,17 @@ async def test_what_a_driver_says_is_for_the_log_alone(caplog: pytest.LogCapture
     assert not report.commands_ready
     assert report.dependencies == {"redis": "ready", "postgres": "unreachable"}
     assert "10.0.0.7" in caplog.records[0].reason  # type: ignore[attr-defined]  # of `extra`
+
+
+async def test_what_is_only_told_decides_nothing() -> None:
+    async def well() -> str:
+        return READY
+
+    async def parked() -> str:
+        return "2 streams parked"
+
+    checks = {"postgres": well, "projections": parked}
+    health = Health(checks, commands_need=["postgres"], told_only=["projections"])
+    report = await health.check()
+    assert (report.commands_ready, report.answers_ready) == (True, True)
+    assert report.dependencies["projections"] == "2 streams parked"

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import psycopg
 import pytest
+from confluent_kafka import Producer as Client
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from events.codec import to_cloudevent
 from events.envelope import Recorded
@@ -16,6 +18,7 @@ from infra.projections import run_projections
 from infra.servers.postgres import PostgresServer
 from infra.settings import Settings
 from tests.contracts.projections.deliver import a_conversation, an_account
+from tests.fixtures.processes import wait_for
 from tests.fixtures.servers import DatabaseUrl
 
 
@@ -107,3 +110,76 @@ async def test_a_lost_connection_is_replaced(world: World, postgres_server: Post
             )
         await world.send("conversations", a_conversation())
         await world.has("answers_v1", 2)
+
+
+BIG = 10 * 1024 * 1024
+
+
+async def test_a_record_of_ten_megabytes_holds_nobody_up(world: World, kafka: str) -> None:
+    """No command makes one: only a topic whose limit was raised can hold it."""
+    topic = world.topics.domain("conversations")
+    await asyncio.to_thread(raise_limit, kafka, topic)
+    big, whole = a_conversation(), a_conversation()
+    key, headers, value = to_cloudevent(big[2])
+    huge = value[:-1] + b',"more":"' + b"x" * BIG + b'"}'
+    async with world.projections():
+        await world.send("conversations", big[:2])
+        await asyncio.to_thread(send_raw, kafka, topic, key, headers, huge)
+        await asyncio.to_thread(send_raw, kafka, topic, key, [], b"x" * BIG)
+        await world.send("conversations", whole)
+        for name in ("answers", "histories", "usage"):
+            await world.has(f"{name}_v1_dead_letters", 2)
+            await world.has(f"{name}_v1_parked", 1)
+        await world.has("answers_v1", 1)
+        await world.has("histories_v1_nodes", 2)
+
+
+def raise_limit(kafka: str, topic: str) -> None:
+    limit = ConfigEntry(
+        "max.message.bytes", str(2 * BIG), incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource("topic", topic, incremental_configs=[limit])
+    admin = AdminClient({"bootstrap.servers": kafka})
+    (done,) = admin.incremental_alter_configs([resource]).values()
+    done.result()
+
+
+def send_raw(
+    kafka: str, topic: str, key: bytes, headers: list[tuple[str, bytes]], value: bytes
+) -> None:
+    producer = Client({"bootstrap.servers": kafka, "message.max.bytes": 2 * BIG})
+    sent: list[object] = ["not yet"]
+
+    def accepted() -> bool:
+        """A topic's new limit is not in force at once."""
+        producer.produce(
+            topic,
+            key=key,
+            value=value,
+            headers=headers,
+            partition=0,
+            on_delivery=lambda error, _: sent.append(error),
+        )
+        producer.flush(20)
+        return sent[-1] is None
+
+    wait_for(accepted, "the record to be accepted")
+
+
+async def test_the_alarm_is_raised_again_while_anything_is_parked(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.projections.ALARM_SECONDS", 0.1)
+    bad = a_conversation()
+    await world.send("conversations", bad[:1])
+    await asyncio.to_thread(
+        send_raw, world.settings.kafka_servers, world.topics.domain("conversations"), b"k", [], b"?"
+    )
+    async with world.projections():
+        await becomes(lambda: alarms(caplog) >= 6)
+    (first, *_) = (one for one in caplog.records if "dead letters" in one.message)
+    assert (first.parked_streams, first.dead_letters) == (0, 1)  # type: ignore[attr-defined]
+
+
+def alarms(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("wait in the dead letters" in one.message for one in caplog.records)

@@ -1,0 +1,186 @@
+"""One new build of a read model, filled from the log as fast as it goes.
+
+Its secondary indexes are made when the rows are there. While one batch is written, the next one is
+read and decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from infra.kafka.consumer import LogReader, Record
+from infra.projections import connect
+from infra.settings import Settings
+from projections import tables as sqls
+from projections.deliveries import Delivery, delivery
+from projections.digests import Digest, digest
+from projections.runner import Projection, Runner
+from projections.tables import Db, Tables
+
+EVENTS_PER_BATCH = 5_000
+"""More than of a live build: nobody waits for its rows, and fewer of them are written twice."""
+READ_SECONDS_MAX = 0.2
+AGAIN_SECONDS = 0.1
+"""Between looks whether a gap is closed, or a live build has come further."""
+INDEX_MEMORY = "128MB"
+
+T = TypeVar("T")
+
+
+class RebuildRefused(LookupError):
+    """Says why nothing was built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Told while events are applied."""
+
+    label: str
+    done: int
+    of: int
+
+
+class Builder:
+    """One new build: its connection, its reader, and how far it is."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        settings: Settings,
+        topic: str,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.projection = projection
+        self.events = 0
+        self._settings = settings
+        self._topic = topic
+        self._progress = progress
+        self._runner = Runner(projection, gap_seconds_max=settings.gap_seconds_max)
+        self._types = frozenset(cls.TYPE for cls in projection.types)
+        self._reader = LogReader(
+            settings.kafka_servers, client_id=f"rebuild-{projection.tables.name}"
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._connection: Db | None = None
+        self._next: dict[int, int] = {}
+        self._over: list[Record] = []
+        """Read already, but beyond where it was to be fed to."""
+        self._of = 0
+
+    async def open(self) -> None:
+        """Makes the tables, without indexes, and goes to the log's beginning."""
+        url = self._settings.database_url("projections")
+        self._connection = await in_thread(self._thread, connect, url)
+        await self._run(_unbounded)
+        await self._run(sqls.create, self.projection.tables, self.projection.own_tables)
+        partitions = range(self._settings.partitions)
+        begins = await self._reader.begin_offsets(self._topic, partitions)
+        if any(begins.values()):
+            raise RebuildRefused(f"{self._topic} does not begin with its first event any more")
+        self._next = dict.fromkeys(partitions, 0)
+        await self._reader.assign({(self._topic, number): 0 for number in partitions})
+
+    async def aclose(self) -> None:
+        await self._reader.close()
+        if self._connection is not None:
+            await in_thread(self._thread, self._connection.close)
+        self._thread.shutdown()
+
+    async def fill(self) -> float:
+        """Applies the log as it is now, and makes the indexes; returns the seconds."""
+        began = time.monotonic()
+        ends = await self._reader.end_offsets(self._topic, self._next)
+        self._of = sum(ends.values())
+        await self.feed_to(ends)
+        tables, indexes = self.projection.tables, self.projection.own_indexes
+        await self._run(sqls.create_indexes, tables, indexes)
+        seconds = time.monotonic() - began
+        await self._run(_analyze, self.projection)
+        return seconds
+
+    def is_past(self, at: Mapping[int, int]) -> bool:
+        """Whether more is applied here than up to those offsets."""
+        return any(offset > at.get(partition, 0) for partition, offset in self._next.items())
+
+    async def feed_to(self, at: Mapping[int, int]) -> None:
+        """Applies exactly what stands before those offsets, and lets what waits for a gap wait."""
+        applying: asyncio.Future[int] | None = None
+        try:
+            while any(self._next.get(partition, 0) < offset for partition, offset in at.items()):
+                batch = await self._read(at)
+                if not batch:
+                    continue
+                if applying is not None:  # the next batch was read while this one was written
+                    await applying
+                    applying = None
+                applying = asyncio.ensure_future(self._run(self._runner.apply, batch))
+                self.events += len(batch)
+                self._progress(Progress(self.projection.tables.label, self.events, self._of))
+        finally:
+            if applying is not None:
+                await applying
+        while self._runner.waits:
+            await asyncio.sleep(AGAIN_SECONDS)
+            await self._run(self._runner.apply, [])
+
+    async def digest(self) -> Digest:
+        tables, suffixes = self.projection.tables, self.projection.digested_suffixes
+        return await self._run(digest, tables, suffixes)
+
+    async def parked(self) -> int:
+        return await self._run(_parked, self.projection.tables)
+
+    async def _read(self, at: Mapping[int, int]) -> list[Delivery]:
+        known, self._over = self._over, []
+        batch: list[Delivery] = []
+        self._take(known, at, batch)
+        if not batch:
+            records = await self._reader.read(EVENTS_PER_BATCH, READ_SECONDS_MAX)
+            self._take(records, at, batch)
+        return batch
+
+    def _take(self, records: list[Record], at: Mapping[int, int], batch: list[Delivery]) -> None:
+        for each in records:
+            if each.offset >= at.get(each.partition, 0):
+                self._over.append(each)
+                continue
+            self._next[each.partition] = each.offset + 1
+            one = delivery(each.topic, each.partition, each.offset, each.headers, each.value)
+            batch.append(one.read(self._types))
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await in_thread(self._thread, work, self._connection, *arguments)
+
+
+async def in_thread(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+    """Calls in that thread, and waits for its end even if cancelled: it holds a connection."""
+    call = asyncio.get_running_loop().run_in_executor(thread, partial(work, *arguments))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
+
+
+def _parked(connection: Db, tables: Tables) -> int:
+    row = connection.execute(tables.compose("SELECT count(*) FROM {parked}")).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _unbounded(connection: Db) -> None:
+    """An index over millions of rows takes its time, and nobody waits for these tables."""
+    connection.execute("SET statement_timeout = 0")
+    connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (INDEX_MEMORY,))
+
+
+def _analyze(connection: Db, projection: Projection) -> None:
+    """So that the first readers after a switch have plans that fit."""
+    for suffix in projection.own_suffixes:
+        table = projection.tables.table(suffix)
+        connection.execute(projection.tables.compose("ANALYZE {table}", table=table))
