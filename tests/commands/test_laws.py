@@ -1,133 +1,277 @@
-"""Whatever commands come, in whatever order: the rules of a conversation hold."""
+"""Whatever commands come, in whatever order: the deciders do what a plain model says."""
 
-from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from commands.conversations import (
     CONVERSATIONS,
-    AskAnswer,
+    ArchiveConversation,
     CancelAnswer,
+    ChooseBranch,
     CompleteOnce,
-    Conversation,
+    DeleteConversation,
+    MarkRead,
+    NewMessage,
     PostMessage,
     RecordAnswer,
+    RenameConversation,
+    ReplaceMetadata,
+    RequestAnswer,
     StartConversation,
+    UnarchiveConversation,
 )
 from commands.errors import Refused
 from events.conversations import (
+    AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
+    BranchChosen,
+    ConversationArchived,
+    ConversationDeleted,
+    ConversationRead,
+    ConversationRenamed,
     ConversationStarted,
-    Kind,
+    ConversationUnarchived,
     MessagePosted,
+    MetadataReplaced,
+    Role,
 )
 from events.envelope import Event
 from events.ids import AnswerId, MessageId
-from tests.commands.examples import C, ask, ended, new_message
+from tests.commands.examples import NOBODY, C, ask, ended
 from tests.commands.gwt import CONVERSATION_COMMANDS
+from tests.commands.plain_model import Plain, Verdict
 
-MESSAGES = [MessageId(UUID(int=100 + n)) for n in range(8)]
-ANSWERS = [AnswerId(UUID(int=200 + n)) for n in range(4)]
-messages = st.sampled_from(MESSAGES)
-answers = st.sampled_from(ANSWERS)
-asks: st.SearchStrategy[AskAnswer] = st.builds(ask, answers)
-new_messages = st.builds(new_message, messages, st.text(max_size=5))
-nodes = st.one_of(st.none(), messages, answers)
-commands = st.lists(
-    st.one_of(
-        st.builds(StartConversation, st.just(C)),
-        st.builds(CompleteOnce, st.just(C), st.tuples(new_messages), asks),
-        st.builds(PostMessage, st.just(C), nodes, new_messages, asks),
-        st.tuples(new_messages, asks),  # a post to whatever is the head by then
-        st.builds(CancelAnswer, st.just(C), answers),
-        st.builds(RecordAnswer, st.builds(ended, answers)),
-    ),
-    max_size=25,
-)
+titles = st.sampled_from([None, "Rivers", "Lakes"])
+metadatas = st.sampled_from([{}, {"a": "b"}, {"c": "d"}])
+roles = st.sampled_from([Role.USER, Role.SYSTEM])
+picks = st.integers(0, 1_000)
+"""Which of the nodes, from the newest."""
 
 
-def decide(state: Conversation, command: object) -> list[Event]:
-    """What the command leads to; nothing if it is refused."""
-    try:
-        return CONVERSATION_COMMANDS[type(command)](state, command)
-    except Refused:
-        return []
+def in_words(event: Event) -> tuple[object, ...]:
+    match event:
+        case ConversationStarted():
+            return "started", event.kind.value, event.title, event.metadata
+        case MessagePosted():
+            return "posted", event.message, event.role.value, event.parent, event.edits
+        case AnswerRequested():
+            return "asked", event.answer, event.parent
+        case AnswerCancelRequested():
+            return "stop", event.answer
+        case AnswerEnded():
+            return "ended", event.answer
+        case BranchChosen():
+            return "chosen", event.head
+        case ConversationRenamed():
+            return "renamed", event.title
+        case MetadataReplaced():
+            return "described", event.metadata
+        case ConversationArchived():
+            return ("archived",)
+        case ConversationUnarchived():
+            return ("unarchived",)
+        case ConversationDeleted():
+            return ("deleted",)
+        case ConversationRead():
+            return "read", event.position
+    raise AssertionError(event)
 
 
-def play(given: list[object]) -> tuple[list[Event], list[Conversation]]:
-    """The events that the commands led to, and the state after each."""
-    state = CONVERSATIONS.initial
-    happened: list[Event] = []
-    states = [state]
-    used: set[UUID] = set()
-    for item in given:
-        command = PostMessage(C, state.head, *item) if isinstance(item, tuple) else item
-        asks_for = command.ask.answer if isinstance(command, PostMessage | CompleteOnce) else None
-        if asks_for in used:
-            continue  # ids derive from the command's id, so no two commands share one
-        decided = decide(state, command)
-        if isinstance(command, PostMessage) and state.id is not None:
-            welcome = command.parent == state.head and not state.open_answers
-            welcome = welcome and state.kind is Kind.CONVERSATION
-            assert bool(decided) == welcome, "a post to a stale head, or beside an open answer"
-        for event in decided:
-            if isinstance(event, AnswerRequested):
-                used.add(event.answer)
-            state = CONVERSATIONS.evolve(state, event)
-            happened.append(event)
-            states.append(state)
-    return happened, states
+class Conversations(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = CONVERSATIONS.initial
+        self.plain = Plain()
+        self.events: list[Event] = []
+        self.ids = 1_000
+
+    # What each rule needs.
+
+    def fresh(self) -> UUID:
+        self.ids += 1
+        return UUID(int=self.ids)
+
+    def message(self, role: Role = Role.USER) -> NewMessage:
+        return NewMessage(MessageId(self.fresh()), role, "Hi")
+
+    def node(self, pick: int) -> UUID:
+        """A node that there is, if there is any, or now and then one that there is not."""
+        known = [*reversed(self.plain.nodes), NOBODY]
+        return known[pick % len(known)]
+
+    def comes(self, command: Any, wanted: Verdict) -> None:
+        """The command is decided, the verdict compared, and what happens takes place."""
+        got: list[Event] | Refused
+        try:
+            got = CONVERSATION_COMMANDS[type(command)](self.state, command)
+        except Refused as error:
+            got = error
+        if isinstance(got, Refused):
+            assert type(got).__name__ == wanted, got
+            assert str(got)  # a sentence for people
+            return
+        assert [in_words(event) for event in got] == wanted
+        for event in got:
+            assert event.conversation == C  # type: ignore[attr-defined]
+            self.state = CONVERSATIONS.evolve(self.state, event)
+            self.events.append(event)
+            self.plain.happened(*in_words(event))  # type: ignore[arg-type]
+
+    # What clients and the recorder send.
+
+    @initialize(begun=st.sampled_from(["not", "empty", "empty", "empty", "completion"]))
+    def begins(self, begun: str) -> None:
+        if begun == "completion":
+            self.completes(2)
+        elif begun == "empty":
+            self.starts(None, {}, False)
+
+    @rule(title=titles, metadata=metadatas, system=st.booleans())
+    def starts(self, title: str | None, metadata: dict[str, str], system: bool) -> None:
+        told = self.message(Role.SYSTEM) if system else None
+        self.comes(
+            StartConversation(C, title, metadata, system=told),
+            self.plain.start(title, metadata, told and told.message),
+        )
+
+    @rule(count=st.integers(0, 3))
+    def completes(self, count: int) -> None:
+        messages, answer = tuple(self.message() for _ in range(count)), AnswerId(self.fresh())
+        self.comes(
+            CompleteOnce(C, messages, ask(answer)),
+            self.plain.complete([one.message for one in messages], answer),
+        )
+
+    @rule(role=roles, asks=st.booleans(), at_head=st.booleans(), pick=picks)
+    def posts(self, role: Role, asks: bool, at_head: bool, pick: int) -> None:
+        parent = self.plain.shown if at_head else self.node(pick)
+        self.says(role, asks, parent)
+
+    @rule()
+    def talks_on(self) -> None:
+        """The way of most users: the answer ends, and the next message follows."""
+        if self.plain.shown in self.plain.open_answers():
+            self.ends_what_is_shown()
+        self.says(Role.USER, True, self.plain.shown)
+
+    def says(self, role: Role, asks: bool, parent: UUID | None) -> None:
+        message, answer = self.message(role), AnswerId(self.fresh()) if asks else None
+        self.comes(
+            PostMessage(C, parent, message, ask(answer) if answer else None),
+            self.plain.post(message.message, role.value, parent, answer),
+        )
+
+    @rule(role=roles, asks=st.booleans(), pick=picks, right=st.integers(0, 3))
+    def edits(self, role: Role, asks: bool, pick: int, right: int) -> None:
+        edited = MessageId(self.node(pick))
+        known = self.plain.nodes.get(edited)
+        parent = known.parent if known and right else self.node(pick + 1)
+        if known and known.said_by != "answer" and right > 1:
+            role = Role(known.said_by)
+        message, answer = self.message(role), AnswerId(self.fresh()) if asks else None
+        self.comes(
+            PostMessage(C, parent, message, ask(answer) if answer else None, edited),
+            self.plain.edit(message.message, role.value, parent, edited, answer),
+        )
+
+    @rule(pick=picks)
+    def asks_again(self, pick: int) -> None:
+        answer, parent = AnswerId(self.fresh()), self.node(pick)
+        self.comes(RequestAnswer(C, parent, ask(answer)), self.plain.answer(answer, parent))
+
+    @rule(pick=picks)
+    def cancels(self, pick: int) -> None:
+        answer = AnswerId(self.node(pick))
+        self.comes(CancelAnswer(C, answer), self.plain.cancel(answer))
+
+    @rule(pick=picks)
+    def ends(self, pick: int) -> None:
+        answer = AnswerId(self.node(pick))
+        self.comes(RecordAnswer(ended(answer)), self.plain.record(answer))
+
+    @rule()
+    def ends_what_is_shown(self) -> None:
+        answer = AnswerId(self.plain.shown or NOBODY)
+        self.comes(RecordAnswer(ended(answer)), self.plain.record(answer))
+
+    @rule(pick=picks)
+    def chooses(self, pick: int) -> None:
+        head = self.node(pick)
+        self.comes(ChooseBranch(C, head), self.plain.choose(head))
+
+    @rule(pick=picks)
+    def chooses_a_last_node(self, pick: int) -> None:
+        last = [one for one in self.plain.nodes if not self.plain.below(one)] or [NOBODY]
+        head = last[pick % len(last)]
+        self.comes(ChooseBranch(C, head), self.plain.choose(head))
+
+    @rule(title=titles)
+    def renames(self, title: str | None) -> None:
+        self.comes(RenameConversation(C, title), self.plain.rename(title))
+
+    @rule(metadata=metadatas)
+    def describes(self, metadata: dict[str, str]) -> None:
+        self.comes(ReplaceMetadata(C, metadata), self.plain.describe(metadata))
+
+    @rule(archived=st.sampled_from([True, False, False]))
+    def archives(self, archived: bool) -> None:
+        command = ArchiveConversation(C) if archived else UnarchiveConversation(C)
+        self.comes(command, self.plain.put_away(archived))
+
+    @rule(now=st.integers(0, 7))
+    def deletes(self, now: int) -> None:
+        if now == 0:  # rarely: little happens afterwards
+            self.comes(DeleteConversation(C), self.plain.delete())
+
+    @rule(back=st.integers(-1, 4))
+    def reads(self, back: int) -> None:
+        position = max(1, len(self.events) - back)
+        self.comes(MarkRead(C, position), self.plain.mark(position))
+
+    # What always holds.
+
+    @invariant()
+    def the_state_is_what_the_model_says(self) -> None:
+        state, plain = self.state, self.plain
+        assert (state.head, state.title, state.metadata) == (
+            plain.shown,
+            plain.title,
+            plain.metadata,
+        )
+        assert (state.archived, state.deleted, state.read) == (
+            plain.archived,
+            plain.deleted,
+            plain.read,
+        )
+        assert list(state.open_answers) == plain.open_answers()
+        assert {*state.messages, *state.answers} == set(plain.nodes)
+        assert state.position == len(plain.log)
+
+    @invariant()
+    def one_answer_at_a_time_is_given_on_a_branch(self) -> None:
+        for node in self.plain.nodes:
+            assert sum(one.open for one in self.plain.path(node)) <= 1
+
+    @invariant()
+    def the_head_is_the_last_node_of_its_branch(self) -> None:
+        assert self.plain.shown is None or not self.plain.below(self.plain.shown)
+
+    @invariant()
+    def what_is_deleted_is_told_to_stop(self) -> None:
+        if self.plain.deleted:
+            assert all(self.plain.nodes[one].stopping for one in self.plain.open_answers())
+
+    def teardown(self) -> None:
+        replayed = CONVERSATIONS.initial
+        for event in self.events:
+            replayed = CONVERSATIONS.evolve(replayed, event)
+        assert replayed == self.state
 
 
-@for_all(commands)
-def test_replay_equals_live(given: list[object]) -> None:
-    happened, states = play(given)
-    replayed = CONVERSATIONS.initial
-    for event, live in zip(happened, states[1:], strict=True):
-        replayed = CONVERSATIONS.evolve(replayed, event)
-        assert replayed == live
-
-
-@for_all(commands)
-def test_without_branches_at_most_one_answer_is_open(given: list[object]) -> None:
-    for state in play(given)[1]:
-        still_open = tuple(answer for answer in state.answers if answer not in state.ends)
-        assert still_open == state.open_answers
-        assert len(still_open) <= 1
-
-
-@for_all(commands)
-def test_a_conversation_is_one_branch_without_holes(given: list[object]) -> None:
-    happened, _ = play(given)
-    head: UUID | None = None
-    for place, event in enumerate(happened):
-        assert isinstance(event, ConversationStarted) == (place == 0)
-        match event:
-            case MessagePosted():
-                assert event.parent == head
-                head = event.message
-            case AnswerRequested():
-                assert event.parent == head
-                head = event.answer
-
-
-@for_all(commands)
-def test_every_end_belongs_to_an_answer_that_was_asked_for_and_comes_once(
-    given: list[object],
-) -> None:
-    happened, _ = play(given)
-    wanted = [event.answer for event in happened if isinstance(event, AnswerRequested)]
-    got = [event.answer for event in happened if isinstance(event, AnswerEnded)]
-    assert len(got) == len(set(got))
-    assert set(got) <= set(wanted)
-
-
-@for_all(commands)
-def test_deciding_changes_no_state(given: list[object]) -> None:
-    _, states = play(given)
-    copies = [replace(state) for state in states]
-    play(given)
-    assert states == copies
+Conversations.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestConversations = Conversations.TestCase
