@@ -149,8 +149,8 @@ class Conversations(RuleBasedStateMachine):
 
     @rule(role=roles, asks=st.booleans(), at_head=st.booleans(), pick=picks)
     def posts(self, role: Role, asks: bool, at_head: bool, pick: int) -> None:
-        parent = self.plain.shown if at_head else self.node(pick)
-        self.says(role, asks, parent)
+        elsewhere = self.node(pick) if pick % 3 else None
+        self.says(role, asks, self.plain.shown if at_head else elsewhere)
 
     @rule()
     def talks_on(self) -> None:
@@ -186,7 +186,7 @@ class Conversations(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def cancels(self, pick: int) -> None:
-        answer = AnswerId(self.node(pick))
+        answer = AnswerId(self.plain.shown or NOBODY) if pick % 2 else AnswerId(self.node(pick))
         self.comes(CancelAnswer(C, answer), self.plain.cancel(answer))
 
     @rule(pick=picks)
@@ -223,15 +223,16 @@ class Conversations(RuleBasedStateMachine):
         command = ArchiveConversation(C) if archived else UnarchiveConversation(C)
         self.comes(command, self.plain.put_away(archived))
 
-    @rule(now=st.integers(0, 7))
+    @rule(now=st.integers(0, 3))
     def deletes(self, now: int) -> None:
-        if now == 0:  # rarely: little happens afterwards
+        if now == 0:  # not often: little happens afterwards
             self.comes(DeleteConversation(C), self.plain.delete())
 
-    @rule(back=st.integers(-1, 4))
-    def reads(self, back: int) -> None:
-        position = max(1, len(self.events) - back)
-        self.comes(MarkRead(C, position), self.plain.mark(position))
+    @rule(back=st.sampled_from([-1, 0, 0, 0, 1, 2, 4]), times=st.integers(1, 2))
+    def reads(self, back: int, times: int) -> None:
+        for _ in range(times):
+            position = max(1, len(self.events) - back)
+            self.comes(MarkRead(C, position), self.plain.mark(position))
 
     # What always holds.
 

@@ -13,6 +13,9 @@ from events.conversations import (
     AnswerEnded,
     AnswerRequested,
     Band,
+    BranchChosen,
+    ConversationArchived,
+    ConversationDeleted,
     ConversationStarted,
     EndKind,
     MessagePosted,
@@ -125,6 +128,63 @@ async def test_the_branch_is_told_and_its_siblings_are_not() -> None:
         False,
         False,
     )
+
+
+async def test_an_edit_and_another_answer_are_told_with_their_own_branches() -> None:
+    system = posted("be kind", None, Role.SYSTEM)
+    first = posted("hello", system.message)
+    reply = asked(first.message)
+    edit = posted("good day", system.message).model_copy(update={"edits": first.message})
+    of_edit, again = asked(edit.message), asked(first.message)
+    told = posted("be brief", reply.answer, Role.SYSTEM)
+    second = posted("and then?", told.message)
+    last = asked(second.message)
+    conversation = (
+        ConversationStarted(conversation=C),
+        system,
+        first,
+        reply,
+        edit,  # while the answer runs
+        of_edit,
+        ended(reply.answer, "hi"),
+        again,
+        BranchChosen(conversation=C, head=reply.answer),
+        told,
+        second,
+        last,
+    )
+    beginning = (Message(Role.SYSTEM, "be kind"),)
+    for answer, branch in (
+        (of_edit, (Message(Role.USER, "good day"),)),
+        (again, (Message(Role.USER, "hello"),)),
+        (
+            last,
+            (
+                Message(Role.USER, "hello"),
+                Message(Role.ASSISTANT, "hi"),
+                Message(Role.SYSTEM, "be brief"),
+                Message(Role.USER, "and then?"),
+            ),
+        ),
+    ):
+        store = Stored(*conversation, row=row(answer.answer))
+        task = await requests(store).load(request(answer.answer))
+        assert task.messages == beginning + branch
+        assert not task.cancel_requested
+
+
+async def test_what_became_of_the_conversation_meanwhile_is_no_obstacle() -> None:
+    first = posted("hello", None)
+    reply = asked(first.message)
+    begun = (ConversationStarted(conversation=C), first, reply)
+    archived = Stored(*begun, ConversationArchived(conversation=C), row=row(reply.answer))
+    task = await requests(archived).load(request(reply.answer))
+    assert (task.messages, task.cancel_requested) == ((Message(Role.USER, "hello"),), False)
+    gone = ConversationDeleted(conversation=C)
+    cancel = AnswerCancelRequested(conversation=C, answer=reply.answer)
+    deleted = Stored(*begun, gone, cancel, row=row(reply.answer))
+    task = await requests(deleted).load(request(reply.answer))
+    assert (task.ended, task.cancel_requested) == (False, True)
 
 
 async def test_a_cancel_and_an_end_are_told() -> None:
