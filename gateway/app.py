@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from commands.errors import Refused
-from gateway import answers, conversations, health, messages
+from gateway import answers, conversations, health, histories, messages, search, usage
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
@@ -36,6 +36,9 @@ def create_app(parts: Gateway) -> FastAPI:
         answers,
         messages,
         conversations,
+        search,
+        histories,
+        usage,
         log,
         models,
         health,

@@ -224,6 +224,25 @@ class EventUnreadable(Declined):
 
 
 @dataclass(unsafe_hash=True)
+class NotAppliedYet(Declined):
+    """A read that should have seen what it was asked to wait for."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "not_applied_yet"
+    seconds_max: float
+
+    def __str__(self) -> str:
+        return (
+            f"what `after` names was not applied within {self.seconds_max:g} s; send it again in a "
+            "moment, or without `after` to read what there is"
+        )
+
+    @property
+    def parameter(self) -> str | None:
+        return "after"
+
+
+@dataclass(unsafe_hash=True)
 class PerhapsAccepted(Declined):
     """The event store was lost during a commit of a call without an idempotency key."""
 
@@ -274,6 +293,7 @@ AGAIN_SOON = (
     Draining,
     Unavailable,
     TooManyReaders,
+    NotAppliedYet,
 )
 """Refusals that a moment mends."""
 

@@ -44,3 +44,7 @@ class GatewayLimits:
     log_events_per_step: int = 500  # asked of the store at once
     log_events_per_write: int = 50  # encoded without a break; then the loop's others get a turn
     log_follow_poll_seconds: float = 0.2  # a NOTIFY would wake each follower at every commit
+
+    # reads
+    read_after_seconds_max: float = 2  # a read model lags by 50 ms; then it is 503
+    page_bytes_max: int = 1_048_576  # of texts in a page of messages; one longer text fits alone

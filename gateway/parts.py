@@ -11,6 +11,7 @@ from events.ids import fresh_id
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams
+from gateway.read_ports import Histories, UsageSums
 
 
 def utc_now() -> datetime:
@@ -31,6 +32,8 @@ class Gateway:
     health: Health
     logs: Mapping[str, EventLog]
     """By context."""
+    histories: Histories
+    usage: UsageSums
     limits: GatewayLimits = field(default_factory=GatewayLimits)
     now: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = fresh_id

@@ -164,8 +164,8 @@ class Limits(BaseModel):
     read_after_seconds_max: float = Field(
         2,
         gt=0,
-        description="`thalweg keys create` and `revoke` wait at most this long for the "
-        "gateway to know",
+        description="a read with `?after=` waits at most this long for a read model, and "
+        "`thalweg keys` for the gateway",
     )
     drain_seconds_max: float = Field(
         10, gt=0, description="a process that is told to stop finishes its work for this long"

@@ -20,7 +20,14 @@ from infra.event_store import ConversationStore
 from infra.health import READY, GroupHealth, Health
 from infra.live_streams import RedisLiveStreams
 from infra.parked import parked_check
-from infra.read_models import AnswersReadModel, KeysReadModel, ReadModels, StoredEnds
+from infra.read_models import (
+    AnswersReadModel,
+    HistoriesReadModel,
+    KeysReadModel,
+    ReadModels,
+    StoredEnds,
+    UsageReadModel,
+)
 from infra.served_models import ServedModels
 from infra.settings import Settings
 from infra.token_reader import KafkaTokenFolds
@@ -71,6 +78,8 @@ async def gateway_parts(
             admission=store,
             health=_health(store, topics, live, served, groups, models),
             logs=logs,
+            histories=HistoriesReadModel(models),
+            usage=UsageReadModel(models),
             limits=GatewayLimits(
                 body_bytes_max=settings.body_bytes_max,
                 answer_tokens_max=settings.answer_tokens_max,
@@ -80,6 +89,7 @@ async def gateway_parts(
                 unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
                 keepalive_seconds=settings.keepalive_seconds,
                 drain_seconds_max=settings.drain_seconds_max,
+                read_after_seconds_max=settings.read_after_seconds_max,
             ),
         )
 

@@ -11,10 +11,11 @@ from uuid import UUID
 import httpx2
 
 from commands.conversations import CONVERSATIONS, RecordAnswer, record_answer
+from commands.store import Append
 from commands.submit import Commands
 from events.answers import Entry, EntryEnd
 from events.conversations import AnswerEnded, EndKind, Usage
-from events.envelope import Meta
+from events.envelope import Meta, Recorded
 from events.ids import AnswerId, ConversationId, KeyId, TenantId, fresh_id
 from gateway.answer_streams import IDLE, AnswerRef, AnswerStreamUnavailable, Idle
 from gateway.app import create_app, desk_of
@@ -28,10 +29,15 @@ from gateway.server import ServerLimits, serve_gateway
 from infra.event_log import MemoryLog
 from infra.event_store.mapper import with_keys
 from infra.event_store.memory import MemoryStore
+from tests.gateway.memory_histories import MemoryHistories
+from tests.gateway.memory_usage import MemoryUsage
+from tests.projections.histories_events import Told
 
 API_KEY = "tw_test"
 OTHER_KEY = "tw_other"
 MODEL = "thalweg-demo"
+EVENTS_MAX = 10_000
+"""That a test stores."""
 SECONDS_MAX = 10
 """Whatever a test waits for comes within this, or it has failed."""
 
@@ -165,6 +171,7 @@ class Bench:
             "conversations": self.log,
             "accounts": MemoryLog(MemoryStore()),
         }
+        self.histories = MemoryHistories(self.all_events)
         self.commands = Commands(self.store, CONVERSATIONS, event_bytes_max=950_000)
         self.app = create_app(
             Gateway(
@@ -177,6 +184,8 @@ class Bench:
                 admission=self.counts,
                 health=self.health,
                 logs=self.logs,
+                histories=self.histories,
+                usage=MemoryUsage(self.all_events),
                 limits=self.limits,
             )
         )
@@ -193,6 +202,17 @@ class Bench:
         stored = self.store.recorder.select_events(UUID(str(stream)))
         decoded = [self.store._mapper.decode(one) for one in stored]
         return list(with_keys(decoded, self.store._find_keys))
+
+    def all_events(self) -> list[Recorded]:
+        """Of all streams, in commit order."""
+        stored = self.store.recorder.select_notifications(None, EVENTS_MAX)
+        return [self.store._mapper.decode(one) for one in stored]
+
+    async def tell(self, told: Told) -> None:
+        """Stores what the conversation has said since the last time."""
+        new = told.recorded[len(self.events(told.id)) :]
+        command = f"told:{fresh_id()}"
+        await self.store.append(Append(told.tenant, command, b"", told.id, new))
 
     def events_stored(self) -> int:
         return self.store.recorder.max_notification_id() or 0

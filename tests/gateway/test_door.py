@@ -67,7 +67,7 @@ async def test_what_is_not_there_is_a_problem(http: httpx2.AsyncClient) -> None:
     for path in ("/", "/docs", "/openapi.json", "/api/conversations/"):
         nothing = await http.get(path)
         assert (nothing.status_code, nothing.json()["code"]) == (404, "not_found"), path
-    wrong = await http.get("/api/conversations")
+    wrong = await http.get("/api/conversations/x/answers")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
     assert wrong.headers["content-type"] == "application/problem+json"

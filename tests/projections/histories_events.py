@@ -31,6 +31,8 @@ class Told:
         self.tenant, self.subject = tenant, subject
         self.now = begins
         self.recorded: list[Recorded] = []
+        self.told = 0
+        """How many of them somebody has taken."""
         self.head: NodeId | None = None
         self.say(said.ConversationStarted(conversation=self.id, **start))
 
