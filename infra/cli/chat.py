@@ -1,79 +1,92 @@
-"""`thalweg chat`: a question through the gateway's OpenAI route, the answer as it is said."""
+"""`thalweg chat`: a turn of a conversation, the answer as it is said."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import sys
-import uuid
-from collections.abc import Iterator
+import time
 from typing import Any
+from urllib.parse import quote
 
+from infra.cli.native import Api, Refused
 from infra.settings import Settings
 
 FAILED = 1
-SILENCE_SECONDS_MAX = 120.0  # longer than keepalive_seconds and an engine's first token
+AGAIN_SECONDS = 1.0
+"""Before a stream that broke off is opened again."""
+STREAMS_MAX = 5
+"""Times that an answer's stream is opened: a gateway that stops lets another one go on."""
 
 
-def chat(settings: Settings, message: str, *, model: str | None = None) -> int:
+def chat(
+    settings: Settings, message: str, *, model: str | None = None, conversation: str | None = None
+) -> int:
     """Prints the answer as it comes; the exit status says whether it came to its end."""
     try:
-        key = (settings.home / "api-key").read_text().strip()
-    except FileNotFoundError:
-        print(f"There is no {settings.home / 'api-key'}; start with `thalweg up`.", file=sys.stderr)
-        return FAILED
-    connection = http.client.HTTPConnection(
-        settings.local_host, settings.port, timeout=SILENCE_SECONDS_MAX
-    )
-    try:
-        return _ask(connection, key, message, model)
-    except (OSError, http.client.HTTPException) as problem:
-        address = f"{settings.local_host}:{settings.port}"
-        print(f"The gateway at {address} does not answer: {problem}.", file=sys.stderr)
+        with Api(settings) as api:
+            if conversation is None:
+                return _begin(api, message, model)
+            path = f"/api/conversations/{quote(conversation, safe='')}"
+            head = api.get(path)["head"]
+            return _go_on(api, conversation, head, message, model)
+    except Refused as refused:
+        print(f"{refused}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print()
         return FAILED
-    finally:
-        connection.close()
 
 
-def _ask(connection: http.client.HTTPConnection, key: str, message: str, model: str | None) -> int:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    if model is None:
-        connection.request("GET", "/v1/models", headers=headers)
-        listed = json.loads(connection.getresponse().read())
-        model = next((entry["id"] for entry in listed.get("data", [])), "default")
-    question = {
-        "model": model,
-        "messages": [{"role": "user", "content": message}],
-        "stream": True,
-    }
-    headers["Idempotency-Key"] = str(uuid.uuid4())
-    connection.request("POST", "/v1/chat/completions", json.dumps(question), headers)
-    response = connection.getresponse()
-    if response.status != http.client.OK:
-        print(_words(response.read()), file=sys.stderr)
-        return FAILED
-    for frame in _frames(response):
-        if "error" in frame:
-            print(f"\n{frame['error'].get('message', frame['error'])}", file=sys.stderr)
-            return FAILED
-        for choice in frame.get("choices", []):
-            print(choice.get("delta", {}).get("content") or "", end="", flush=True)
-    print()
-    return 0
-
-
-def _frames(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    for line in response:
-        data = line.strip().removeprefix(b"data:").strip()
-        if line.startswith(b"data:") and data != b"[DONE]":
-            yield json.loads(data)
-
-
-def _words(body: bytes) -> str:
+def _begin(api: Api, message: str, model: str | None) -> int:
+    conversation = api.post("/api/conversations", {})["conversation"]
     try:
-        return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")
+        return _go_on(api, conversation, None, message, model)
+    except Refused:
+        api.delete(f"/api/conversations/{conversation}")  # it holds nothing
+        raise
+
+
+def _go_on(api: Api, conversation: str, head: str | None, message: str, model: str | None) -> int:
+    try:
+        posted = _post(api, conversation, head, message, model)
+    except Refused as refused:  # what was read lags behind what was written, by some 50 ms
+        if refused.problem.get("code") != "stale_head":
+            raise
+        posted = _post(api, conversation, refused.problem["head"], message, model)
+    ended = _say(api, posted["answer"])
+    print(f"\nGo on: thalweg chat --conversation {conversation} MESSAGE", file=sys.stderr)
+    return 0 if ended else FAILED
+
+
+def _post(
+    api: Api, conversation: str, parent: str | None, message: str, model: str | None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"content": message, "parent": parent}
+    if model is not None:
+        body["model"] = model
+    return api.post(f"/api/conversations/{conversation}/messages", body)
+
+
+def _say(api: Api, answer: str) -> bool:
+    """Whether the answer came to a good end."""
+    last_id: str | None = None
+    for _ in range(STREAMS_MAX):
+        try:
+            for id_, event, data in api.events(f"/api/answers/{answer}/stream", last_id):
+                if event == "problem":
+                    break
+                last_id = id_
+                print(data["text"], end="", flush=True)
+                if event == "end":
+                    print()
+                    if data["kind"] == "fail":
+                        print(data["error"] or data["reason"], file=sys.stderr)
+                    return bool(data["kind"] == "finish")
+        except (OSError, http.client.HTTPException):
+            pass
+        except Refused as refused:
+            if refused.problem:
+                raise
+        time.sleep(AGAIN_SECONDS)
+    print(f"\nIts stream broke off; read on at /api/answers/{answer}/stream.", file=sys.stderr)
+    return False

@@ -19,6 +19,10 @@ keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(projections.app, name="projections")
+conversations = typer.Typer(help="Conversations: list, show, search.", no_args_is_help=True)
+app.add_typer(conversations, name="conversations")
+
+LISTED_MAX = 1_000
 
 
 @app.command()
@@ -56,11 +60,17 @@ def prepare() -> None:
 def chat(
     message: Annotated[str, typer.Argument(help="what to say to the model")],
     model: Annotated[str | None, typer.Option(help="a model of /v1/models; else the first")] = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="the id of the one to go on in; else a new one")
+    ] = None,
 ) -> None:
-    """Ask a question; the answer is streamed into the terminal."""
+    """Say something in a conversation; the answer is streamed into the terminal.
+
+    How to go on in the same conversation is said on standard error afterwards.
+    """
     from infra.cli.chat import chat as work
 
-    raise typer.Exit(work(load_settings(), message, model=model))
+    raise typer.Exit(work(load_settings(), message, model=model, conversation=conversation))
 
 
 @app.command()
@@ -135,6 +145,51 @@ def keys_revoke(
     from infra.cli.keys import revoke as work
 
     raise typer.Exit(work(load_settings(), key, tenant=tenant))
+
+
+@conversations.command("list")
+def conversations_list(
+    user: Annotated[str | None, typer.Option(help="whose; else the key's owner's")] = None,
+    archived: Annotated[str, typer.Option(help="false, true or any")] = "false",
+    limit: Annotated[int, typer.Option(min=1, max=LISTED_MAX, help="how many")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="an array for programs")] = False,
+) -> None:
+    """List conversations, the last active one first."""
+    from infra.cli.conversations import list_all as work
+
+    raise typer.Exit(
+        work(load_settings(), user=user, archived=archived, count=limit, as_json=as_json)
+    )
+
+
+@conversations.command("show")
+def conversations_show(
+    conversation: Annotated[str, typer.Argument(help="its id, as `list` shows it")],
+    head: Annotated[
+        str | None, typer.Option(help="the last node of a branch; else the chosen one")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="an object for programs")] = False,
+) -> None:
+    """Show a conversation with the messages and answers of a branch, the first one first.
+
+    With --json: the conversation as the API has it, and its `nodes`.
+    """
+    from infra.cli.conversations import show as work
+
+    raise typer.Exit(work(load_settings(), conversation, head=head, as_json=as_json))
+
+
+@conversations.command("search")
+def conversations_search(
+    query: Annotated[str, typer.Argument(help='words, "a phrase", or, -without')],
+    user: Annotated[str | None, typer.Option(help="whose; else the key's owner's")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=LISTED_MAX, help="how many")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="an array for programs")] = False,
+) -> None:
+    """Search in messages and answers, the best match first."""
+    from infra.cli.conversations import search as work
+
+    raise typer.Exit(work(load_settings(), query, user=user, count=limit, as_json=as_json))
 
 
 def main() -> None:
