@@ -28,6 +28,18 @@ def stream_address(answer: UUID) -> str:
     return f"/api/answers/{answer}/stream"
 
 
+def entry_fields(entry: Entry) -> dict[str, Any]:
+    """A chunk or the end of an answer, as the native API writes it."""
+    fields: dict[str, Any] = {"index": entry.index, "text": entry.text}
+    if entry.logprobs:
+        fields["logprobs"] = [one.model_dump() for one in entry.logprobs]
+    if entry.end is None:
+        return fields
+    end = entry.end
+    fields |= {"kind": end.kind.value, "reason": end.reason, "error": end.error}
+    return fields | {"usage": end.usage.model_dump()}
+
+
 @dataclass(frozen=True, slots=True)
 class NativeFrames:
     """Server-sent events as the HTML standard has them; a frame's id is the entry's index."""
@@ -42,15 +54,9 @@ class NativeFrames:
         return b": ping\n\n"
 
     def entry(self, entry: Entry) -> bytes:
-        fields: dict[str, Any] = {"index": entry.index, "text": entry.text}
-        if entry.logprobs:
-            fields["logprobs"] = [one.model_dump() for one in entry.logprobs]
-        if entry.end is None:
-            return b"id: %d\nevent: chunk\ndata: %b\n\n" % (entry.index, orjson.dumps(fields))
-        end = entry.end
-        fields |= {"kind": end.kind.value, "reason": end.reason, "error": end.error}
-        fields["usage"] = end.usage.model_dump()
-        return b"id: %d\nevent: end\ndata: %b\n\n" % (entry.index, orjson.dumps(fields))
+        name = b"chunk" if entry.end is None else b"end"
+        fields = orjson.dumps(entry_fields(entry))
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.index, name, fields)
 
     def broken(self, error: Declined) -> bytes:
         """A reader that comes again with its cursor misses nothing: EventSource does by itself.

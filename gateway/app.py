@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from commands.errors import Refused
-from gateway import answers, conversations, health, histories, messages, search, usage
+from gateway import answers, conversations, feed, health, histories, messages, search, usage
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
@@ -38,6 +38,7 @@ def create_app(parts: Gateway) -> FastAPI:
         conversations,
         search,
         histories,
+        feed,
         usage,
         log,
         models,

@@ -11,7 +11,7 @@ from events.ids import fresh_id
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams
-from gateway.read_ports import Histories, UsageSums
+from gateway.read_ports import Changes, Histories, UsageSums
 
 
 def utc_now() -> datetime:
@@ -33,6 +33,7 @@ class Gateway:
     logs: Mapping[str, EventLog]
     """By context."""
     histories: Histories
+    changes: Changes
     usage: UsageSums
     limits: GatewayLimits = field(default_factory=GatewayLimits)
     now: Callable[[], datetime] = utc_now

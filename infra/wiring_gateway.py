@@ -22,6 +22,7 @@ from infra.live_streams import RedisLiveStreams
 from infra.parked import parked_check
 from infra.read_models import (
     AnswersReadModel,
+    HistoriesChanges,
     HistoriesReadModel,
     KeysReadModel,
     ReadModels,
@@ -46,6 +47,8 @@ async def gateway_parts(
         )
         stack.push_async_callback(models.close)
         await models.open()
+        changes = HistoriesChanges(settings.database_url("projections"))
+        await run_beside(stack, changes.run(), name="changes of conversations")
         live = RedisLiveStreams(
             settings.redis_url, prefix=topics.prefix, partitions=settings.partitions
         )
@@ -79,6 +82,7 @@ async def gateway_parts(
             health=_health(store, topics, live, served, groups, models),
             logs=logs,
             histories=HistoriesReadModel(models),
+            changes=changes,
             usage=UsageReadModel(models),
             limits=GatewayLimits(
                 body_bytes_max=settings.body_bytes_max,

@@ -185,6 +185,7 @@ class Bench:
                 health=self.health,
                 logs=self.logs,
                 histories=self.histories,
+                changes=self.histories,
                 usage=MemoryUsage(self.all_events),
                 limits=self.limits,
             )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 from uuid import UUID
 
+from commands.errors import StoreUnavailable
 from events.conversations import Kind
 from events.envelope import Recorded
 from gateway.read_ports import (
@@ -55,11 +56,14 @@ class MemoryApplied:
 
 
 class MemoryHistories:
-    """Lags, or parks streams, when a test says so."""
+    """Lags, is away, or parks streams, when a test says so."""
 
     def __init__(self, events: Callable[[], Sequence[Recorded]]) -> None:
         self._events = events
         self.lags = False
+        self.away = False
+        self.refused = 0
+        """Readings of changes that failed because it is away."""
         self.parked: set[UUID] = set()
         self.positions: dict[UUID, int] = {}
         self.seen = 0
@@ -177,6 +181,9 @@ class MemoryHistories:
     async def changes(
         self, tenant: UUID, subject: str, *, above: int, limit: int
     ) -> Sequence[Changed]:
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailable("a test says so")
         found = [
             Changed(self._numbers[row.conversation], self._shown(row))
             for row in self._of(tenant, subject)
