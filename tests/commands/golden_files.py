@@ -4,7 +4,9 @@
 
 makes a new file of rows, each {"position", "topic", "state"} with the state column as text, for
 instance from `SELECT originator_version AS position, topic, convert_from(state, 'UTF8') AS state`.
-It refuses to touch a file that is there: what these hold was promised to whoever stored it.
+It refuses to touch a file that is there: what these hold was promised to whoever stored it. A file
+of sealed rows also holds the key (`"key": {"id", "secret"}`, in hexadecimal; made for this alone),
+and the state without it: `"sealed_state"`.
 """
 
 import hashlib
@@ -17,9 +19,10 @@ from uuid import UUID
 
 from commands.accounts import ACCOUNTS, Tenant
 from commands.conversations import CONVERSATIONS, Conversation
-from events.codec import decode_stored
+from events.codec import decode_stored, opened
 from events.envelope import Recorded
 from events.ids import AnswerId, MessageId
+from events.sealing import ContentKey
 
 FOLDER = Path(__file__).parent / "golden"
 SUMS = FOLDER / "SHA256SUMS"
@@ -32,21 +35,35 @@ class History:
     stream: UUID
     rows: list[dict[str, Any]]
     state: dict[str, Any]
+    key: ContentKey | None = None
+    sealed_state: dict[str, Any] | None = None
 
-    def recorded(self) -> list[Recorded]:
+    def stored(self) -> list[Recorded]:
+        """As they are read without a key."""
         return [
             decode_stored(self.stream, row["position"], row["topic"], row["state"].encode())
             for row in self.rows
         ]
+
+    def recorded(self) -> list[Recorded]:
+        """As they are read while their key is there."""
+        if self.key is None:
+            return self.stored()
+        return [opened(one, self.key) if one.sealed else one for one in self.stored()]
 
 
 def histories() -> list[History]:
     found = []
     for path in sorted(FOLDER.glob("*.json")):
         held = json.loads(path.read_text())
-        stream = UUID(held["stream"])
-        found.append(History(path.stem, held["about"], stream, held["rows"], held["state"]))
+        stream, rows, state = UUID(held["stream"]), held["rows"], held["state"]
+        key, sealed = _key(held.get("key")), held.get("sealed_state")
+        found.append(History(path.stem, held["about"], stream, rows, state, key, sealed))
     return found
+
+
+def _key(held: dict[str, str] | None) -> ContentKey | None:
+    return None if held is None else ContentKey(UUID(held["id"]), bytes.fromhex(held["secret"]))
 
 
 def sums() -> dict[str, str]:
@@ -145,12 +162,21 @@ def _text(node: UUID | None) -> str | None:
     return None if node is None else str(node)
 
 
-def record(name: str, about: str, stream: UUID, rows: list[dict[str, Any]]) -> Path:
+def record(
+    name: str,
+    about: str,
+    stream: UUID,
+    rows: list[dict[str, Any]],
+    key: ContentKey | None = None,
+) -> Path:
     """A new file, and its line among the digests. Raises FileExistsError."""
     path = FOLDER / f"{name}.json"
-    history = History(name, about, stream, rows, {})
+    history = History(name, about, stream, rows, {}, key)
     state = replayed(history.recorded())
-    held = {"about": about, "stream": str(stream), "rows": rows, "state": state}
+    held: dict[str, Any] = {"about": about, "stream": str(stream), "rows": rows, "state": state}
+    if key is not None:
+        held["key"] = {"id": str(key.id), "secret": key.secret.hex()}
+        held["sealed_state"] = replayed(history.stored())
     with path.open("x") as file:
         file.write(json.dumps(held, indent=1) + "\n")
     known = promised_sums() if SUMS.exists() else {}

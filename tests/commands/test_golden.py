@@ -32,6 +32,19 @@ def test_a_stored_stream_replays_to_the_recorded_state(history: History) -> None
     assert not wrong, f"{history.about} {NEVER}: {wrong}"
 
 
+@pytest.mark.parametrize(
+    "history",
+    [history for history in HISTORIES if history.key is not None],
+    ids=lambda history: history.name,
+)
+def test_a_sealed_stream_replays_without_its_key_to_what_is_not_personal(history: History) -> None:
+    stored = history.stored()
+    assert any(one.sealed for one in stored)
+    wrong = differences(history.sealed_state, replayed(stored))
+    assert not wrong, f"{history.about} {NEVER}: {wrong}"
+    assert history.sealed_state != history.state
+
+
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.name)
 def test_what_was_stored_survives_a_round_through_the_current_version(history: History) -> None:
     for recorded in history.recorded():
