@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import dead_letters, projections
+from infra.cli import dead_letters, log_verbs, projections
 from infra.cli.common import load_settings, told
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(projections.app, name="projections")
+log_verbs.add_to(app)
 conversations = typer.Typer(help="Conversations: list, show, search.", no_args_is_help=True)
 app.add_typer(conversations, name="conversations")
 
