@@ -31,6 +31,8 @@ class AnswerRef:
     tenant: UUID
     just_asked: bool = False
     """It was asked for a moment ago by this very request: the recorded end is not looked for."""
+    ended: bool = False
+    """Its end is recorded: if the read model does not have it, the event store does, at once."""
 
 
 class Quiet(Enum):
@@ -195,7 +197,8 @@ class _Reading:
         run = await self._from_live(cursor, 0)
         if run or self._ref.just_asked:
             return run
-        return await self._from_ends(cursor, self._streams.ends[:1])
+        ends = self._streams.ends if self._ref.ended else self._streams.ends[:1]
+        return await self._from_ends(cursor, ends)
 
     async def next(self, cursor: int, silent_seconds: float) -> Sequence[Entry]:
         """What follows, or nothing after `read_seconds_max` or a little more."""

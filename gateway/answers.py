@@ -88,7 +88,8 @@ def routes(desk: Desk) -> APIRouter:
         if row.expired:  # whatever has its words still: a live stream, the log
             raise AnswerExpired(answer)
         desk.join_turn(answer)
-        ref = AnswerRef(answer, ConversationId(row.conversation), caller.tenant)
+        conversation = ConversationId(row.conversation)
+        ref = AnswerRef(answer, conversation, caller.tenant, ended=row.ended)
         entries = desk.gateway.streams.read(ref, after=after)
         if row.ended:
             rest = await peeked(answer, entries)

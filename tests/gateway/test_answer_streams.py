@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -262,3 +263,17 @@ async def test_no_gap_and_no_repeat_whatever_fails(world: World) -> None:
 
 def _as_dict(pace: Pace) -> dict[str, float]:
     return {name: getattr(pace, name) for name in pace.__slots__}
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_an_answer_that_has_ended_is_read_at_once_although_the_read_model_lags(
+    away: bool,
+) -> None:
+    """Nothing is waited for that is known not to come."""
+    world = World(replace(PACE, read_seconds_max=60, ended_check_seconds=60))
+    world.model.away = away
+    world.store.found = ALL
+    world.ref = replace(world.ref, ended=True)
+    assert await world.read(after=1) == ALL[2:]
+    assert await world.read(after=4) == []
+    assert world.folds.opened == 0

@@ -2,6 +2,7 @@
 happened since, at any gateway."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from signal import SIGKILL
@@ -21,6 +22,8 @@ from tests.system.conftest import NumberedEngine, client
 
 OPENING = b"retry: 1000\n\n"
 LIVE_SECONDS_MAX = 60
+LATE_SECONDS_MAX = 2
+"""A lookup takes milliseconds. Whoever waits for what won't come waits for longer."""
 TABLES = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'answers\\_v1%'"
 REBUILT = "SELECT count(*) FROM answers_v1"
 FORGET = SQL("DROP TABLE {}")
@@ -134,8 +137,10 @@ def same_from_every_index(http: httpx2.Client, answers: list[Said]) -> None:
     for said in answers:
         for index in range(-1, len(said.frames)):
             asked = {} if index < 0 else {"last-event-id": str(index)}
+            began = time.monotonic()
             response = http.get(said.path, headers=asked)
             where = f"{said.name}, after {index}"
+            assert time.monotonic() - began < LATE_SECONDS_MAX, where
             if index == len(said.frames) - 1:
                 assert response.status_code == 204, where
                 assert response.content == b"", where
