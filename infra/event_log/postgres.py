@@ -148,19 +148,23 @@ class PostgresLog:
         else:
             place, at_end = max(after, await self.end()), True
         # Everything up to `place` is committed by now, and nothing will be committed there later.
-        rows = await self._fetch(
-            self._rows if wanted.stream is None else self._rows_of_stream,
-            {
-                "after": after,
-                "place": place,
-                "types": list(wanted.types) or None,
-                "tenant": tenant_mark(wanted.tenant) if wanted.tenant is not None else None,
-                "tenant_within": TENANT_WITHIN_BYTES,
-                "stream": wanted.stream,
-                "position": wanted.from_position,
-                "events": events_max,
-                "bytes": READ_BYTES_MAX,
-            },
+        rows = (
+            []
+            if place == after
+            else await self._fetch(
+                self._rows if wanted.stream is None else self._rows_of_stream,
+                {
+                    "after": after,
+                    "place": place,
+                    "types": list(wanted.types) or None,
+                    "tenant": tenant_mark(wanted.tenant) if wanted.tenant is not None else None,
+                    "tenant_within": TENANT_WITHIN_BYTES,
+                    "stream": wanted.stream,
+                    "position": wanted.from_position,
+                    "events": events_max,
+                    "bytes": READ_BYTES_MAX,
+                },
+            )
         )
         if rows and (len(rows) < rows[0][-1] or len(rows) == events_max):
             place, at_end = rows[-1][0], False  # there may be more than this step takes
