@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from events.envelope import Event, PersonalMark
+from events.codec import SEALED
+from events.envelope import Event
+from events.personal import personal_fields
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """AsyncAPI's own dialect is a superset of it, and every tool knows it."""
 
+SEALED_MEANING = "in place of all personal fields of what is not stored: nobody else can open it"
 ATTRIBUTES: dict[str, tuple[str, bool]] = {
     "specversion": ("1.0: the version of CloudEvents", True),
     "id": ("UUID of the event; the same at every repeat", True),
@@ -30,9 +33,13 @@ ATTRIBUTES: dict[str, tuple[str, bool]] = {
 def event_schema(cls: type[Event]) -> dict[str, Any]:
     """Of an event's data at its current version. `x-personal` marks content about a person."""
     schema = _plain(cls.model_json_schema(mode="serialization"))
-    for name, field in cls.model_fields.items():
-        if any(isinstance(mark, PersonalMark) for mark in field.metadata):
-            schema["properties"][name]["x-personal"] = True
+    names = list(personal_fields(cls))
+    for name in names:
+        schema["properties"][name]["x-personal"] = True
+    if names:
+        schema["properties"][SEALED] = {"type": "string", "description": SEALED_MEANING}
+        schema["required"] = [name for name in schema["required"] if name not in names]
+        schema["oneOf"] = [{"required": names}, {"required": [SEALED]}]
     return {
         "$schema": DRAFT,
         "$id": f"urn:thalweg:schema:{cls.TYPE}:{cls.VERSION}",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import orjson
 import pytest
 import yaml
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from referencing import Registry
 
@@ -22,6 +24,7 @@ from events.codec import (
     to_cloudevent_json,
 )
 from events.envelope import Recorded
+from events.personal import personal_fields
 from events.topics import Topics
 from infra.kafka.topics import topic_configurations
 from infra.schemas.asyncapi import document
@@ -114,6 +117,19 @@ def test_a_schema_describes_what_is_written(cls: Any) -> None:
             assert not check.is_valid({key: data[key] for key in data if key != name})
 
     holds()
+
+
+@pytest.mark.parametrize("cls", EVENT_CLASSES, ids=lambda cls: cls.TYPE)
+@given(data=st.data())
+@settings(max_examples=5)
+def test_a_sealed_event_has_one_field_in_place_of_its_personal_ones(
+    cls: Any, data: st.DataObject
+) -> None:
+    one = replace(data.draw(recorded), event=data.draw(EVENTS[cls]), sealed="sealed")
+    sent = orjson.loads(to_cloudevent(one)[2])
+    assert ("sealed" in sent) is bool(personal_fields(cls))
+    validator(cls.TYPE).validate(sent)
+    validator("line").validate(orjson.loads(to_cloudevent_json(one, logposition="1")))
 
 
 @given(one=recorded)
