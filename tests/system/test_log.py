@@ -57,6 +57,19 @@ def test_the_log_and_a_stream_say_the_same(http: httpx2.Client, turn: dict[str, 
     assert int(log[-1]["data"]["next"]) > int(log[3]["logposition"])
 
 
+def test_what_is_not_stored_is_blank_in_the_log(http: httpx2.Client) -> None:
+    conversation = http.post("/api/conversations", json={"stored": False}).json()["conversation"]
+    path = f"/api/conversations/{conversation}/messages"
+    posted = http.post(path, json={"content": "tokens=3 secret", "parent": None})
+    assert '" 2"' in http.get(posted.headers["location"]).text
+    text = http.get(f"/api/streams/{conversation}").text
+    lines = lines_of(text)
+    assert kinds(lines)[:3] == TURN[:3]
+    assert (lines[1]["sealed"], lines[1]["data"]["content"]) == (True, "")
+    assert "sealed" not in lines[2]  # it says nothing personal
+    assert "secret" not in text
+
+
 def test_the_log_of_accounts_has_the_key_that_reads_it(http: httpx2.Client) -> None:
     lines = lines_of(http.get("/api/events", params={"context": "accounts"}).text)
     assert kinds(lines)[:2] == ["tenant_created", "key_created"]
