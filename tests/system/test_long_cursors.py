@@ -195,7 +195,7 @@ def test_it_is_the_same_after_the_gateway_was_killed(
     flush(servers)
     killed = thalweg.signal("gateway", SIGKILL)
     wait_for(lambda: killed not in thalweg.pids("gateway"), "the gateway to be dead")
-    wait_for(thalweg._ready, "another gateway")
+    wait_for(thalweg.is_ready, "another gateway")
     with client(thalweg) as http:
         same_from_every_index(http, answers)
 
