@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from infra.settings import Settings
-
-REFUSED = 2
+from infra.cli.common import load_settings
 
 Context = Annotated[str, typer.Option(help="conversations or accounts")]
 AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
@@ -40,7 +37,7 @@ def replay(
     from infra.cli.replay import replay as work
 
     raise typer.Exit(
-        work(_settings(), stream, at=at, state=state, context=context, as_json=as_json)
+        work(load_settings(), stream, at=at, state=state, context=context, as_json=as_json)
     )
 
 
@@ -69,7 +66,7 @@ def export(
     from infra.cli.export import export as work
 
     asked = Asked(context, stream, tuple(type_ or ()), tenant, since, until, first)
-    raise typer.Exit(work(_settings(), asked, out=out, resume=resume))
+    raise typer.Exit(work(load_settings(), asked, out=out, resume=resume))
 
 
 def topics(as_json: AsJson = False) -> None:
@@ -79,14 +76,4 @@ def topics(as_json: AsJson = False) -> None:
     """
     from infra.cli.topics import topics as work
 
-    raise typer.Exit(work(_settings(), as_json=as_json))
-
-
-def _settings() -> Settings:
-    from infra.settings import Settings, SettingsRefused
-
-    try:
-        return Settings.load()
-    except SettingsRefused as refused:
-        typer.echo(refused, err=True)
-        raise typer.Exit(REFUSED) from None
+    raise typer.Exit(work(load_settings(), as_json=as_json))
