@@ -61,7 +61,7 @@ def test_what_is_not_stored_is_blank_in_the_log(http: httpx2.Client) -> None:
     conversation = http.post("/api/conversations", json={"stored": False}).json()["conversation"]
     path = f"/api/conversations/{conversation}/messages"
     posted = http.post(path, json={"content": "tokens=3 secret", "parent": None})
-    assert '" 2"' in http.get(posted.headers["location"]).text
+    assert '"kind":"finish"' in http.get(posted.headers["location"]).text
     text = http.get(f"/api/streams/{conversation}").text
     lines = lines_of(text)
     assert kinds(lines)[:3] == TURN[:3]
