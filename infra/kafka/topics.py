@@ -7,7 +7,7 @@ topic. Domain topics are kept for ever; tokens by time alone, long enough for ev
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException
@@ -150,6 +150,20 @@ async def check_topics(bootstrap: str, topics: Topics, settings: TopicSettings) 
     await asyncio.to_thread(_check, bootstrap, wanted, settings)
 
 
+def find_problems(bootstrap: str, topics: Topics, settings: TopicSettings) -> list[Exception]:
+    """All that `check_topics` would raise, one after the other. Raises KafkaSilent."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3}, logger=log)
+    wanted = topic_configurations(topics, settings)
+    try:
+        existing = admin.list_topics(timeout=CHECK_SECONDS_MAX).topics
+        missing = [name for name in wanted if name not in existing]
+        there = {name: options for name, options in wanted.items() if name in existing}
+        absent = [TopicsMissing(missing)] if missing else []
+        return [*absent, *_problems(admin, there, settings)]
+    except KafkaException as error:
+        raise KafkaSilent(bootstrap, error) from error
+
+
 def _check(bootstrap: str, wanted: Mapping[str, dict[str, str]], settings: TopicSettings) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3}, logger=log)
     try:
@@ -201,13 +215,21 @@ def _not_made(name: str, error: KafkaException) -> TopicsNotMade:
 def _check_all(
     admin: AdminClient, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
 ) -> None:
-    _check_session_timeout(admin, settings)
+    for problem in _problems(admin, wanted, settings):
+        raise problem
+
+
+def _problems(
+    admin: AdminClient, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
+) -> Iterator[Exception]:
+    """What must not be, in the order in which it is told. Raises TopicsNotMade."""
+    yield from _in_session_timeout(admin, settings)
     for name in wanted:
-        _check_partitions(admin, name, settings)
-    _check_configurations(admin, wanted, settings)
+        yield from _in_partitions(admin, name, settings)
+    yield from _in_configurations(admin, wanted, settings)
 
 
-def _check_session_timeout(admin: AdminClient, settings: TopicSettings) -> None:
+def _in_session_timeout(admin: AdminClient, settings: TopicSettings) -> Iterator[Exception]:
     """One broker is asked: they are to be alike. A cluster that does not tell is let be."""
     broker = next(iter(admin.list_topics(timeout=KAFKA_SECONDS_MAX).brokers), None)
     resource = ConfigResource(ResourceType.BROKER, str(broker))
@@ -224,10 +246,10 @@ def _check_session_timeout(admin: AdminClient, settings: TopicSettings) -> None:
     ):
         limit = found[option].value if option in found else None
         if limit is not None and not is_allowed(wanted, int(limit)):
-            raise SessionTimeoutRefused(settings.session_timeout_seconds, option, int(limit))
+            yield SessionTimeoutRefused(settings.session_timeout_seconds, option, int(limit))
 
 
-def _check_partitions(admin: AdminClient, name: str, settings: TopicSettings) -> None:
+def _in_partitions(admin: AdminClient, name: str, settings: TopicSettings) -> Iterator[Exception]:
     until = time.monotonic() + KAFKA_SECONDS_MAX
     while True:  # brokers hear of a new topic a little later than the controller makes it
         found = admin.list_topics(name, timeout=KAFKA_SECONDS_MAX).topics[name]
@@ -237,15 +259,17 @@ def _check_partitions(admin: AdminClient, name: str, settings: TopicSettings) ->
             raise TopicsNotMade(f"{name} is not there yet: {found.error.str()}; start again")
         time.sleep(POLL_SECONDS)
     if len(found.partitions) != settings.partitions:
-        raise WrongPartitions(name, len(found.partitions), settings.partitions)
+        yield WrongPartitions(name, len(found.partitions), settings.partitions)
     replicas = min(len(partition.replicas) for partition in found.partitions.values())
     if not settings.single_machine and replicas < REPLICAS:
-        raise TooFewReplicas(name, replicas)
+        yield TooFewReplicas(name, replicas)
 
 
-def _check_configurations(
+def _in_configurations(
     admin: AdminClient, wanted: Mapping[str, dict[str, str]], settings: TopicSettings
-) -> None:
+) -> Iterator[Exception]:
+    if not wanted:
+        return
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted]
     answers = admin.describe_configs(resources, request_timeout=KAFKA_SECONDS_MAX)
     for resource, done in answers.items():
@@ -254,27 +278,27 @@ def _check_configurations(
         for option in ("cleanup.policy", "retention.bytes", "message.timestamp.type"):
             expected = wanted[name].get(option)
             if expected is not None and found[option] != expected:
-                raise UnsafeTopic(name, option, found[option], expected)
+                yield UnsafeTopic(name, option, found[option], expected)
         if not settings.single_machine:
-            _check_durability(name, found)
+            yield from _in_durability(name, found)
         least = wanted[name]["retention.ms"]
         if "message.timestamp.type" in wanted[name]:
             least = _milliseconds(settings.tokens_retention_seconds_min)
         if int(found["retention.ms"]) >= 0 and (
             least == FOR_EVER or int(found["retention.ms"]) < int(least)
         ):
-            raise UnsafeTopic(name, "retention.ms", found["retention.ms"], least)
-        if int(found["max.message.bytes"]) < settings.event_bytes_max:
-            option, size = "max.message.bytes", wanted[name]["max.message.bytes"]
-            raise UnsafeTopic(name, option, found[option], size)
+            yield UnsafeTopic(name, "retention.ms", found["retention.ms"], least)
+        option, size = "max.message.bytes", wanted[name]["max.message.bytes"]
+        if int(found[option]) < int(size):  # the largest event, with its headers and key
+            yield UnsafeTopic(name, option, found[option], size)
 
 
-def _check_durability(name: str, found: Mapping[str, str | None]) -> None:
+def _in_durability(name: str, found: Mapping[str, str | None]) -> Iterator[Exception]:
     in_sync = found["min.insync.replicas"] or "1"
     if int(in_sync) < IN_SYNC_REPLICAS_MIN:
-        raise UnsafeTopic(name, "min.insync.replicas", in_sync, str(IN_SYNC_REPLICAS_MIN))
+        yield UnsafeTopic(name, "min.insync.replicas", in_sync, str(IN_SYNC_REPLICAS_MIN))
     if found["unclean.leader.election.enable"] != "false":
-        raise UnsafeTopic(name, "unclean.leader.election.enable", "true", "false")
+        yield UnsafeTopic(name, "unclean.leader.election.enable", "true", "false")
 
 
 def _milliseconds(seconds: float) -> str:

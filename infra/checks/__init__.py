@@ -1,0 +1,1 @@
+"""What `thalweg doctor` looks at in the servers, one file each."""
