@@ -90,8 +90,7 @@ def test_every_image_is_pinned() -> None:
     stages = {stage for _, stage in from_lines}
     bases = [image for image, _ in from_lines if image not in stages]
     assert bases
-    loose = [image for image in (*images, *bases) if not PINNED.fullmatch(image)]
-    assert [image for image in loose if not image.startswith("pgvector/pgvector:")] == []
+    assert [image for image in (*images, *bases) if not PINNED.fullmatch(image)] == []
     assert all(image.startswith("thalweg") for image in built)
 
 
@@ -117,6 +116,39 @@ def test_no_image_of_ours_runs_as_root() -> None:
     unprivileged = next(stage for stage in stages if stage.startswith("python AS unprivileged"))
     assert re.search(r"^USER 10001:10001$", unprivileged, re.MULTILINE)
     assert not any(re.search(r"^USER ", stage, re.MULTILINE) for stage in finals)
+
+
+def test_no_container_of_ours_can_do_more_than_it_must() -> None:
+    """No right of root's, no writing to its disk, and the first API key only where it is needed."""
+    for name, one in services().items():
+        if "build" not in one:
+            continue
+        assert one["read_only"] is True, name
+        assert one["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in one["security_opt"], name
+        mounts = one.get("volumes", [])
+        assert mounts == [] or name in ("prepare", "gateway"), name
+        assert all(mount.endswith(":ro") for mount in mounts) or name == "prepare"
+
+
+def test_only_the_gateway_is_reached_from_outside_and_from_this_machine_alone() -> None:
+    published = {name: one["ports"] for name, one in services().items() if "ports" in one}
+    assert list(published) == ["gateway"]
+    assert all(port.startswith("127.0.0.1:") for port in published["gateway"])
+
+
+def test_a_stop_leaves_the_roles_the_time_that_they_may_take() -> None:
+    from infra.traces import FLUSH_SECONDS_MAX
+
+    settings = Settings()
+    grace = int(services()["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.drain_seconds_max + FLUSH_SECONDS_MAX
+
+
+def test_traces_can_be_asked_for_by_one_variable() -> None:
+    for name, one in services().items():
+        if "build" in one and name != "engine":
+            assert "THALWEG_OTLP_ENDPOINT" in one["environment"], name
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
