@@ -72,6 +72,15 @@ def java() -> Path:
     return Path(found.origin).parent / "java-runtime" / "bin" / "java"
 
 
+def cluster_id() -> str:
+    """16 random bytes as Kafka writes them. With a - in front its tool would take it for an option,
+    which was one start in 64.
+    """
+    while (made := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
+
+
 class KafkaServer(ServerProcess):
     """Its log lies in `home/kafka/data`. No password: it listens on 127.0.0.1 alone."""
 
@@ -113,7 +122,7 @@ class KafkaServer(ServerProcess):
         )
         (self.folder / "log4j2.properties").write_text(LOGGING)
         if not (data / "meta.properties").exists():
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            cluster = cluster_id()
             tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
             done = subprocess.run(
                 self._java(*tool, "-t", cluster, "-c", str(properties)),

@@ -16,6 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from infra.servers import ALL, EmbeddedServers, ServerDidNotStart, resolve
 from infra.servers.jars import JarRefused, _one, locked
+from infra.servers.kafka import cluster_id
 from infra.servers.ports import Memory, is_free
 from infra.servers.process import identity
 from infra.settings import CONTEXTS, Settings
@@ -257,3 +258,9 @@ def test_ports_are_kept(tmp_path: Path) -> None:
     first = Memory(tmp_path).port("x", rechoose=True)
     assert Memory(tmp_path).port("x", rechoose=True) == first
     assert is_free(free_port())
+
+
+def test_the_id_of_a_new_kafka_is_no_option_to_its_tool() -> None:
+    """A - in front is one id in 64: with 2,000 of them chance has no say."""
+    made = [cluster_id() for _ in range(2_000)]
+    assert [one for one in made if one.startswith("-") or len(one) != 22] == []
