@@ -49,7 +49,8 @@ def test_all_that_is_wrong_with_the_topics_is_said_at_once(kafka: str, topics: T
     }
     wanted = topic_configurations(topics, settings)
     missing = topics.domain("accounts")
-    made = AdminClient({"bootstrap.servers": kafka}).create_topics(
+    admin = AdminClient({"bootstrap.servers": kafka})  # while it is there, its futures are
+    made = admin.create_topics(
         [
             NewTopic(
                 name,
