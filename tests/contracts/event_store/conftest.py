@@ -8,6 +8,8 @@ from infra.event_store import ConversationStore, MemoryStore, open_conversation_
 from tests.fixtures.servers import DatabaseUrl
 
 Store = ConversationStore | MemoryStore
+SOON = 0.2
+"""Seconds that a key lives in the stores where it soon expires."""
 
 
 @pytest.fixture
@@ -27,4 +29,22 @@ def memory() -> MemoryStore:
 def store(request: pytest.FixtureRequest) -> Store:
     """Each of our stores in turn."""
     found: Store = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def short_lived(database_url: DatabaseUrl) -> AsyncIterator[ConversationStore]:
+    store = await open_conversation_store(
+        database_url("conversations"), unstored_seconds_max=SOON, unended_seconds_max=3 * SOON
+    )
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+def brief(request: pytest.FixtureRequest) -> Store:
+    """Each store in turn; keys live for SOON in it."""
+    if request.param == "memory":
+        return MemoryStore(unstored_seconds_max=SOON, unended_seconds_max=3 * SOON)
+    found: ConversationStore = request.getfixturevalue("short_lived")
     return found
