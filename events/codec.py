@@ -17,7 +17,7 @@ from events.answers import Chunk, Claim, ClaimId, End, Entry, EntryEnd, Logprobs
 from events.catalog import BY_TYPE
 from events.conversations import EndKind, TokenLogprob, Usage
 from events.envelope import Event, Meta, Recorded
-from events.ids import AnswerId
+from events.ids import AnswerId, parse_id
 from events.personal import personal_fields, sealed_fields, with_fields
 from events.sealing import ContentKey, Unopenable, parse
 
@@ -142,16 +142,16 @@ def decode_stored(stream: UUID, position: int, type_name: str, state: bytes) -> 
     try:
         fields = orjson.loads(state)
         meta = Meta(
-            tenant=UUID(fields["tenant"]),
+            tenant=parse_id(fields["tenant"]),
             command=fields["command"],
             actor=fields["actor"],
             subject=fields["subject"],
             time=datetime.fromisoformat(fields["time"]),
-            correlation=UUID(fields["correlation"]),
-            causation=UUID(fields["causation"]) if fields["causation"] else None,
+            correlation=parse_id(fields["correlation"]),
+            causation=parse_id(fields["causation"]) if fields["causation"] else None,
             traceparent=fields["traceparent"],
         )
-        event_id, version, data = UUID(fields["id"]), int(fields["version"]), fields["data"]
+        event_id, version, data = parse_id(fields["id"]), int(fields["version"]), fields["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"stored event {stream}:{position} is damaged: {error!r}") from error
     return Recorded(event_id, stream, position, meta, *decode_kept(type_name, version, data))
@@ -206,20 +206,20 @@ def from_cloudevent(headers: Iterable[tuple[str, bytes]] | None, value: bytes | 
     try:
         causation = found.get("ce_causation")
         meta = Meta(
-            tenant=UUID(found["ce_tenant"]),
+            tenant=parse_id(found["ce_tenant"]),
             command=found["ce_command"],
             actor=found["ce_actor"],
             subject=found["ce_datasubject"],
             time=datetime.fromisoformat(found["ce_time"]),
-            correlation=UUID(found["ce_correlation"]),
-            causation=UUID(causation) if causation else None,
+            correlation=parse_id(found["ce_correlation"]),
+            causation=parse_id(causation) if causation else None,
             traceparent=found.get("ce_traceparent"),
         )
         event, sealed = decode_kept(
             found["ce_type"], int(found["ce_schemaversion"]), orjson.loads(value or b"")
         )
-        stream, position = UUID(found["ce_subject"]), int(found["ce_sequence"])
-        return Recorded(UUID(found["ce_id"]), stream, position, meta, event, sealed)
+        stream, position = parse_id(found["ce_subject"]), int(found["ce_sequence"])
+        return Recorded(parse_id(found["ce_id"]), stream, position, meta, event, sealed)
     except (ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"not one of our CloudEvents: {error!r}") from error
 

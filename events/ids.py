@@ -4,10 +4,12 @@ Fresh ids are UUIDv7 (RFC 9562), which sort by time. Ids of things that a comman
 of tenant and command id, so that the same command sent twice speaks of the same things.
 """
 
+from collections.abc import Callable
 from typing import NewType
 from uuid import UUID, uuid5
 
 import uuid_utils.compat
+from pydantic import ConfigDict, TypeAdapter
 
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", UUID)
@@ -16,6 +18,13 @@ MessageId = NewType("MessageId", UUID)
 AnswerId = NewType("AnswerId", UUID)
 NodeId = UUID
 """A node of a conversation's message tree: a MessageId or an AnswerId."""
+
+
+parse_id: Callable[[str], UUID] = TypeAdapter(
+    UUID, config=ConfigDict(hide_input_in_errors=True)
+).validator.validate_python
+"""The id that a text stands for; ValueError if none. Five times as quick as UUID's own parser, which
+would take more time of a rebuild than all else that it decodes."""
 
 
 def fresh_id() -> UUID:

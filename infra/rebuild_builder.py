@@ -152,7 +152,8 @@ class Builder:
                 continue
             self._next[each.partition] = each.offset + 1
             one = delivery(each.topic, each.partition, each.offset, each.headers, each.value)
-            batch.append(one.read(self._types))
+            one.read_ahead(self._types)
+            batch.append(one)
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         return await in_thread(self._thread, work, self._connection, *arguments)

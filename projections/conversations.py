@@ -94,11 +94,10 @@ class Histories:
 
     def _save_nodes(self, connection: Db, changes: Changes) -> None:
         if changes.nodes:
-            values = [
-                _node_values(node, changes.rows[node.conversation])
-                for node in changes.nodes.values()
-            ]
-            connection.execute(self.tables.compose(sqls.ADD_NODES), _columns(values))
+            statement = self.tables.compose(sqls.ADD_NODES)
+            with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                for node in changes.nodes.values():
+                    copy.write_row(_node_values(node, changes.rows[node.conversation]))
         if changes.cancelling:
             statement = self.tables.compose(sqls.CANCELLING)
             connection.execute(statement, _columns(changes.cancelling))

@@ -1,7 +1,8 @@
 """A record of a domain topic as a projection gets it: read as far as its envelope."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
@@ -9,12 +10,13 @@ import orjson
 from events.catalog import BY_TYPE
 from events.codec import Headers, Undecodable, from_cloudevent
 from events.envelope import Recorded
+from events.ids import parse_id
 
 POSITION_MAX = 2**63 - 1
 """What a column can hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """What Kafka delivered, and what its headers say it is."""
 
@@ -28,7 +30,7 @@ class Delivery:
     position: int
     type_name: str
     decoded: Recorded | None = None
-    """If it was read ahead; see `read`."""
+    """If it was read ahead; see `read_ahead`."""
 
     @property
     def traceparent(self) -> str | None:
@@ -40,12 +42,10 @@ class Delivery:
         """The event. Raises Undecodable."""
         return self.decoded or from_cloudevent(self.headers, self.value)
 
-    def read(self, types: Collection[str]) -> "Delivery":
-        """The same, decoded already if it is of one of these types and can be."""
-        try:
-            return replace(self, decoded=self.event_of(types))
-        except Undecodable:
-            return self
+    def read_ahead(self, types: Collection[str]) -> None:
+        """Decodes it now if it is of one of these types, and can be decoded."""
+        with suppress(Undecodable):
+            self.decoded = self.event_of(types)
 
     def event_of(self, types: Collection[str]) -> Recorded | None:
         """The event if it is of one of these types; None if of another. Raises Undecodable, for a
@@ -63,7 +63,7 @@ def delivery(
 ) -> Delivery:
     found = dict(headers or ())
     try:
-        stream: UUID | None = UUID(found["ce_subject"].decode())
+        stream: UUID | None = parse_id(found["ce_subject"].decode())
         position = int(found["ce_sequence"])
         if not 1 <= position <= POSITION_MAX:
             raise ValueError

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import UUID
@@ -193,14 +195,36 @@ async def test_an_old_build_that_is_not_fed_cannot_become_live(world: World) -> 
     assert names(world)["histories@1.2"] == "live"
 
 
-async def test_a_rebuild_that_died_half_way_is_no_hindrance(world: World) -> None:
+async def test_a_rebuild_that_is_killed_half_way_is_no_hindrance(world: World) -> None:
     async with filled(world):
-        with connect(world.url) as db:  # what a kill -9 leaves: rows of a build, and no claim
-            db.execute("INSERT INTO projection_builds VALUES ('histories', 1, 2, 'building')")
-            db.execute("CREATE TABLE histories_v1_b2 (half int)")
-            db.execute("CREATE TABLE histories_v1_b2_positions (half int)")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.contracts.projections.rebuild_process",
+            *(world.settings.kafka_servers, world.url, world.topics.prefix, "histories"),
+        )
+        try:
+            await becomes(lambda: names(world).get("histories@1.2") == "building")
+            process.send_signal(signal.SIGSTOP)
+            with pytest.raises(RebuildRefused, match="another rebuild of histories is under way"):
+                await rebuilt(world, "histories")
+        finally:
+            process.kill()
+            await process.wait()
+        assert names(world)["histories@1.2"] == "building", "it was not at its end"
+        await becomes(lambda: claims(world) == 0)
         result = await rebuilt(world, "histories", switch=True)
-        assert (result.equal, result.label, result.switched) == (True, "histories@1.2", True)
+        assert (result.equal, result.switched) == (True, True)
+        assert result.label == "histories@1.2", "what was left is thrown away"
+
+
+def claims(world: World) -> int:
+    with psycopg.connect(world.url) as db:
+        row = db.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def test_two_rebuilds_at_once_refuse_each_other(world: World) -> None:
