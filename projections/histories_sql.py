@@ -47,7 +47,9 @@ CREATE TABLE IF NOT EXISTS {main_nodes} (
     -- A tsvector holds at most 1 MB and a GIN entry 2.7 kB. Words above 2 kB are left out by
     -- Postgres; 50,000 characters can't exceed the rest, whatever they are.
     words tsvector GENERATED ALWAYS AS (
-        to_tsvector('simple'::regconfig, left(text, 50000)) || array_to_tsvector(ARRAY[scope])
+        CASE WHEN scope IS NOT NULL THEN
+            to_tsvector('simple'::regconfig, left(text, 50000)) || array_to_tsvector(ARRAY[scope])
+        END
     ) STORED,
     PRIMARY KEY (conversation, position)
 );

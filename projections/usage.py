@@ -85,7 +85,8 @@ class Usage:
         """All of it follows from the events."""
 
     def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
-        asked, ended = [], []
+        asked = []
+        ended: dict[UUID, tuple[object, ...]] = {}
         for one in events:
             match one.event:
                 case AnswerRequested() as event:
@@ -95,9 +96,10 @@ class Usage:
                 case AnswerEnded() as event:
                     tokens = event.usage.prompt_tokens, event.usage.completion_tokens
                     day = one.meta.time.astimezone(UTC).date()
-                    ended.append((event.answer, day, event.kind.value, *tokens))
+                    # The first end counts, in whatever batch another one comes.
+                    ended.setdefault(event.answer, (event.answer, day, event.kind.value, *tokens))
         # An answer's request stands before its end in its stream, so it is written first.
-        for statement, rows in ((ADD_ASKED, asked), (ADD_ENDS, ended)):
+        for statement, rows in ((ADD_ASKED, asked), (ADD_ENDS, list(ended.values()))):
             if rows:
                 columns = [list(column) for column in zip(*rows, strict=True)]
                 connection.execute(self.tables.compose(statement), columns)

@@ -29,8 +29,9 @@ def runner(db: Db) -> Runner:
 
 
 def tell(runner: Runner, db: Db, *conversations: Told) -> None:
+    log = Partition()
     for one in conversations:
-        runner.apply(db, Partition().send(one.recorded))
+        runner.apply(db, log.send(one.recorded))
     assert rows(db, "SELECT * FROM histories_v1_dead_letters") == []
 
 
@@ -186,7 +187,8 @@ def test_each_change_gets_a_greater_number_and_its_subject_is_told(
     assert after[second.id] == before[second.id]
     (head,) = rows(db, "SELECT number FROM histories_v1_heads")
     assert head["number"] == after[first.id]
-    tell(runner, db, completion)
+    runner.apply(db, log.send(completion.recorded))
+    assert one_row(db, completion)["kind"] == "completion"
     assert numbers(db) == after, "a completion is no part of a feed"
 
 
