@@ -20,9 +20,23 @@ class Receipt:
     """The database's time. The same command gives the same receipt for ever."""
     repeated: bool = False
     """The command had been stored before; nothing was stored now."""
+    joined: str | None = None
+    """The earlier command that this one turned out to be a repeat of; the rest is that one's."""
 
     def __str__(self) -> str:
         return f"{self.stream}:{self.position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A send of a client that numbers its sends, and gives them no key (docs/decisions/0007)."""
+
+    key: UUID
+    """The API key that it came with."""
+    asked: bytes
+    """Digest of what was asked (route and body): equal for all sends of one turn."""
+    number: int = 0
+    """0: the first send; n: the n-th repeat of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,8 @@ class Append:
     stream: UUID
     events: Sequence[Recorded]
     """Positions are dense and follow the position that the decider saw."""
+    attempt: Attempt | None = None
+    """Begins a turn that a later attempt may join; a repeat joins one instead, if it can."""
 
 
 class PositionTaken(Exception):
@@ -54,6 +70,11 @@ class EventStore(Protocol):
         The same command again: returns the stored receipt, with `repeated`. Raises PositionTaken,
         CommandReused, StoreSaturated, and StoreUnavailable when it cannot be known (after having
         looked for the command id) whether the transaction was committed.
+
+        With an `attempt` that is a repeat: the newest turn of the same key and digest that began
+        within `repeat_seconds_max`, was not settled, and whose last attempt has a lower number is
+        joined, in the same transaction: its receipt is returned, with `joined`, and nothing is
+        stored. Else a new turn begins, so that each turn is joined once by each number.
         """
 
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from commands.errors import Busy, ContentExpired, EventTooLarge, Refused, StalePosition
-from commands.store import Append, EventStore, PositionTaken, Receipt
+from commands.store import Append, Attempt, EventStore, PositionTaken, Receipt
 from events.codec import encode_kept
 from events.envelope import Event, Meta, Recorded
 from events.ids import fresh_id
@@ -59,15 +59,16 @@ class Commands(Generic[State]):
         *,
         expected_position: int | None = None,
         new_stream: bool = False,
+        attempt: Attempt | None = None,
     ) -> Receipt:
         """Stores what `decide` makes of the stream's state, once.
 
         `asked` is the fingerprint of the request. `new_stream` says that the stream should not
         exist yet, so that it is not even read. A decision of no events is a success that stores
-        nothing. Raises Refused.
+        nothing. `attempt` may make it a repeat: see EventStore.append. Raises Refused.
         """
-        for attempt in range(SUBMIT_ATTEMPTS_MAX):
-            assume_empty = new_stream and attempt == 0
+        for tried in range(SUBMIT_ATTEMPTS_MAX):
+            assume_empty = new_stream and tried == 0
             recorded = [] if assume_empty else await self._store.load(stream)
             if recorded and recorded[0].meta.tenant != meta.tenant:
                 recorded = []  # another tenant's stream does not exist for this one
@@ -90,7 +91,7 @@ class Commands(Generic[State]):
                 raise
             if not decided:
                 return await self._nothing_new(stream, recorded, meta, asked)
-            append = Append(meta.tenant, meta.command, asked, stream, numbered)
+            append = Append(meta.tenant, meta.command, asked, stream, numbered, attempt)
             try:
                 return await self._store.append(append)
             except PositionTaken:

@@ -11,7 +11,7 @@ from gateway.errors import Declined
 from gateway.faces import http_error, refusal
 from gateway.log import routes as log
 from gateway.middleware import Porch
-from gateway.openai import chat, models
+from gateway.openai import chat, models, stored
 from gateway.parts import Gateway
 
 __all__ = ["Gateway", "create_app", "desk_of"]
@@ -41,6 +41,7 @@ def create_app(parts: Gateway) -> FastAPI:
         feed,
         usage,
         log,
+        stored,
         models,
         health,
     ):  # in the order of their traffic

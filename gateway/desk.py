@@ -23,6 +23,7 @@ from gateway.keys import KeyRing
 from gateway.open_streams import OpenStreams
 from gateway.parts import Gateway
 from gateway.ports import Caller
+from gateway.repeats import Repeats
 
 log = logging.getLogger("thalweg.gateway")
 
@@ -47,6 +48,7 @@ class Desk:
         self._keys = KeyRing(gateway.keys, gateway.limits)
         self.admission = AdmissionControl(gateway.admission, gateway.limits)
         self._turns: OrderedDict[UUID, str] = OrderedDict()
+        self.repeats = Repeats(gateway.turns, gateway.limits)
 
     async def caller(self, request: Request) -> Caller:
         """Who calls. Raises InvalidKey."""
@@ -76,9 +78,12 @@ class Desk:
     ) -> Receipt:
         """Submits a command that asks for `answer`, if there is room and the model is known.
 
-        `decide` gets the model's name. A repeat of a stored command gets its receipt whatever
-        has changed since. For `shown` see `submit`. Raises Declined and Refused.
+        `decide` gets the model's name. A repeat of a stored command gets its receipt whatever has
+        changed since, and a declared repeat that of the turn that it joins. For `shown` see
+        `submit`. Raises Declined and Refused.
         """
+        if call.attempt is not None and call.attempt.number > 0:
+            await self.repeats.flush()  # what was delivered a moment ago is not to be joined
         try:
             chosen = await self._chosen(model)
             await self.admission.admit(call.caller.tenant, answer)
@@ -105,12 +110,15 @@ class Desk:
                 "answer": str(answer),
                 "conversation": str(stream),
                 "repeated": receipt.repeated,
+                "joined": receipt.joined,
             },
         )
         if receipt.repeated:
             self.admission.ended(answer)
         else:
             self.admission.stored(answer)
+            if call.attempt is not None:
+                self.repeats.begun()
         return receipt
 
     async def submit(
@@ -141,7 +149,12 @@ class Desk:
             return await self._after_the_end(
                 shown,
                 lambda: self.gateway.conversations.submit(
-                    stream, decide, meta, call.asked, new_stream=new_stream
+                    stream,
+                    decide,
+                    meta,
+                    call.asked,
+                    new_stream=new_stream,
+                    attempt=call.attempt,
                 ),
             )
         except StoreUnavailable as error:
@@ -164,11 +177,13 @@ class Desk:
         if answer in self._turns:
             trace.current.set(self._turns.pop(answer))
 
-    def ask_answer(self, answer: AnswerId, model: str, sampling: Sampling) -> AskAnswer:
+    def ask_answer(
+        self, answer: AnswerId, model: str, sampling: Sampling, band: Band = Band.DEFAULT
+    ) -> AskAnswer:
         return AskAnswer(
             answer=answer,
             model=model,
-            band=Band.DEFAULT,
+            band=band,
             deadline_seconds=self.limits.answer_seconds_max,
             sampling=sampling,
         )
@@ -188,6 +203,8 @@ class Desk:
             pause = min(2 * pause, self.limits.end_recorded_poll_seconds_max)
 
     async def _stored(self, call: Call) -> Receipt | None:
+        if call.attempt is not None and call.attempt.number > 0:
+            return await self.gateway.turns.join(call.command, call.attempt)
         if not call.keyed:
             return None
         return await self.gateway.receipts.receipt(call.caller.tenant, call.command, call.asked)

@@ -53,6 +53,8 @@ class EventStream(SentEvents):
         self._entries = entries
         self._frames = frames
         self._seen_end = seen_end
+        self.whole = False
+        """The end has been written."""
 
     async def pump(self, put: Put) -> None:
         """Passes entries on until the end."""
@@ -67,6 +69,7 @@ class EventStream(SentEvents):
                 if item.end is not None:
                     self._seen_end(self._answer)
                     await put(frame, more=False)
+                    self.whole = True
                 elif frame:
                     await put(frame)
                 if not told:

@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from commands.store import Attempt
 from commands.submit import fingerprint
 from gateway.errors import (
     BodyTooLarge,
@@ -40,6 +41,8 @@ class Call:
     """The client gave a key, so that it may send the call again."""
     asked: bytes
     """Fingerprint of route and body."""
+    attempt: Attempt | None = None
+    """Which send of it this is, if it has no key and later sends may join it."""
 
 
 async def read_object(request: Request, limits: GatewayLimits) -> dict[str, Any]:
@@ -116,12 +119,16 @@ def call_of(request: Request, gateway: Gateway, caller: Caller, body: dict[str, 
             "the header Idempotency-Key should be one value of 1 to 255 visible ASCII characters",
             "Idempotency-Key",
         )
+    return Call(caller, f"key:{keys[0]}", True, asked_of(request, body))
+
+
+def asked_of(request: Request, body: dict[str, Any]) -> bytes:
+    """The fingerprint of route and body in any order of its fields. Raises InvalidRequest."""
     try:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         raise InvalidRequest("the body is nested too deep; send a flatter one") from None
-    route = f"{request.method} {request.url.path}"
-    return Call(caller, f"key:{keys[0]}", True, fingerprint(route, canonical))
+    return fingerprint(f"{request.method} {request.url.path}", canonical)
 
 
 def id_in_path(request: Request, noun: str) -> UUID:

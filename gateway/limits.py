@@ -48,3 +48,12 @@ class GatewayLimits:
     # reads
     read_after_seconds_max: float = 2  # a read model lags by 50 ms; then it is 503
     page_bytes_max: int = 1_048_576  # of texts in a page of messages; one longer text fits alone
+
+    # declared repeats
+    settle_delay_seconds: float = 0.1  # deliveries of so long are told together: 10 statements/s
+    settled_turns_max: int = 4_096  # deliveries not told yet, while the store is away: 1 MB
+    turns_sweep_seconds: float = 30  # between looks for turns that are too old to be joined
+
+    # stored completions
+    completion_ended_seconds_max: float = 2  # a read that follows its answer waits for the record
+    completions_page_bytes_max: int = 4_194_304  # of answers; then a page ends before its limit

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from events import trace
 from events.ids import fresh_id
-from gateway.faces import internal_error
+from gateway.faces import OPENAI_PREFIX, internal_error
 
 logger = logging.getLogger("thalweg.gateway")
 
@@ -44,7 +44,11 @@ class Porch:
             nonlocal started, status
             if not started and message["type"] == "http.response.start":
                 started, status = True, message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                answered = MutableHeaders(scope=message)
+                answered["x-request-id"] = request_id
+                if scope["path"].startswith(OPENAI_PREFIX):  # what OpenAI's says, to its clients
+                    took = (trace.now_ns() - began) / 1_000_000
+                    answered["openai-processing-ms"] = str(max(1, round(took)))
             await send(message)
 
         came_with, began = headers.get("traceparent"), trace.now_ns()

@@ -10,7 +10,8 @@ from commands.submit import Commands
 from events.ids import fresh_id
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
-from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams
+from gateway.openai.ports import CompletionList, Recordings
+from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams, Turns
 from gateway.read_ports import Changes, Histories, UsageSums
 
 
@@ -20,16 +21,20 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The ports of one gateway. `conversations` and `receipts` speak of the same event store."""
+    """The ports of one gateway. `conversations`, `receipts`, `turns` and `recordings` are
+    about the same store."""
 
     conversations: Commands[Conversation]
     receipts: Receipts
+    turns: Turns
     keys: Keys
     answers: Answers
     streams: Streams
     models: Models
     admission: Admission
     health: Health
+    completions: CompletionList
+    recordings: Recordings
     logs: Mapping[str, EventLog]
     """By context."""
     histories: Histories

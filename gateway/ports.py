@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from commands.store import Receipt
+from commands.store import Attempt, Receipt
 from events.answers import Entry
 from events.ids import KeyId, TenantId
 from gateway.answer_streams import AnswerRef, Idle
@@ -63,6 +63,26 @@ class Streams(Protocol):
 class Receipts(Protocol):
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
         """What the command with that id got, if it was stored. Raises CommandReused."""
+
+
+class Turns(Protocol):
+    """Turns that repeats without a key may join, by tenant and the command that began them."""
+
+    async def join(self, command: str, attempt: Attempt) -> Receipt | None:
+        """The receipt of the turn that this repeat joins, if there is one.
+
+        The same as commands.store.EventStore.append does, but nothing begins. Raises
+        StoreUnavailable.
+        """
+
+    async def settle(self, turns: Sequence[tuple[UUID, str]]) -> None:
+        """Nobody joins these any more. Raises StoreUnavailable."""
+
+    async def sweep_turns(self) -> int:
+        """Forgets turns that are too old to be joined, a bounded number; says how many.
+
+        Raises StoreUnavailable.
+        """
 
 
 class Models(Protocol):

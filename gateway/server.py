@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import desk_of
 from gateway.corked import CorkedTransport
+from gateway.delivery import DELIVERED, Delivery, unacknowledged_bytes
 from gateway.open_streams import OpenStreams
 from gateway.sent_events import ABORT
 
@@ -33,6 +34,7 @@ class ServerLimits:
     idle_seconds_max: int = 75  # longer than load balancers keep a connection (60 s)
     send_buffer_bytes_max: int = 65_536  # unsent bytes of one client; then its stream waits
     gathered_bytes_max: int = 16_384  # written in one turn of the loop before it is sent
+    delivered_stay_seconds: float = 1  # a client that stays so long has read what it was sent
     last_frames_seconds: float = 1  # after draining, for the frames that say so
 
 
@@ -44,6 +46,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    _delivery: Delivery
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn narrows the type in the same way.
@@ -51,6 +54,11 @@ class GatewayProtocol(HttpToolsProtocol):
         gathered_bytes = self.limits.gathered_bytes_max
         super().connection_made(
             CorkedTransport(transport, self.loop, gathered_bytes=gathered_bytes)
+        )
+        self._delivery = Delivery(
+            self.loop,
+            lambda: not unacknowledged_bytes(transport),
+            self.limits.delivered_stay_seconds,
         )
         self._await_head()
 
@@ -65,7 +73,10 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        self.scope["extensions"] = {
+            ABORT: self.transport.abort,  # type: ignore[dict-item]
+            DELIVERED: self._delivery.asked(),  # type: ignore[dict-item]
+        }
         # uvicorn types extensions as dicts; ASGI lets them be anything.
         if self._head_timer is None:
             self._await_head()
@@ -75,7 +86,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_came()
         super().on_headers_complete()
 
+    def eof_received(self) -> None:
+        self._delivery.left()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._delivery.lost()
         self._head_came()
         super().connection_lost(exc)
 

@@ -62,6 +62,12 @@ class Limits(BaseModel):
     unanswered_requests_per_tenant_max: int = Field(
         512, gt=0, description="the same for one tenant, so that one cannot take all the room"
     )
+    repeat_seconds_max: float = Field(
+        720,
+        ge=0,
+        description="a repeat without a key joins no older turn: official clients give up after "
+        "600 s, and repeat within 120 s",
+    )
     event_bytes_max: int = Field(
         950_000,
         gt=0,

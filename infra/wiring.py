@@ -185,6 +185,7 @@ async def conversations_of(settings: Settings) -> AsyncIterator[ConversationStor
         connections_max=settings.database_connections_max,
         unstored_seconds_max=settings.unstored_seconds_max,
         unended_seconds_max=settings.tokens_retention,
+        repeat_seconds_max=settings.repeat_seconds_max,
     )
     try:
         yield store

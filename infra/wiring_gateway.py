@@ -29,6 +29,7 @@ from infra.read_models import (
     StoredEnds,
     UsageReadModel,
 )
+from infra.read_models.completions import CompletionsReadModel
 from infra.served_models import ServedModels
 from infra.settings import Settings
 from infra.token_reader import KafkaTokenFolds
@@ -66,7 +67,10 @@ async def gateway_parts(
         yield Gateway(
             conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),
             receipts=store,
+            turns=store,
             keys=KeysReadModel(models),
+            completions=CompletionsReadModel(models),
+            recordings=store,
             answers=store,
             streams=AnswerStreams(
                 live,

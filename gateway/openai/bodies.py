@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from events.conversations import Role, Sampling
+from events.conversations import Band, Role, Sampling
+from gateway.described import Metadata
 from gateway.errors import InvalidRequest
 from gateway.limits import GatewayLimits
 from gateway.sampling import (
@@ -21,6 +22,13 @@ from gateway.sampling import (
     TopP,
     sampling,
 )
+
+BAND_OF_TIER = {
+    "auto": Band.DEFAULT,
+    "default": Band.DEFAULT,
+    "flex": Band.FLEX,
+    "priority": Band.PRIORITY,
+}
 
 
 class Lenient(BaseModel):
@@ -61,6 +69,14 @@ class StreamOptions(Lenient):
     include_usage: bool = False
 
 
+class UpdateBody(BaseModel):
+    """The metadata that replaces what there was; null for none."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    metadata: Metadata | None
+
+
 class ChatBody(Lenient):
     model: str = Field(min_length=1)
     messages: list[ChatMessage] = Field(min_length=1)
@@ -76,8 +92,16 @@ class ChatBody(Lenient):
     top_logprobs: TopLogprobs | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    metadata: Metadata = Field(default_factory=dict)
+    store: bool = True
+    """Kept, listed and found later; unlike at OpenAI that is so unless the client says no."""
     user: Subject | None = None
     n: Annotated[int, Field(ge=1, le=1)] = 1
+
+    @property
+    def band(self) -> Band:
+        return BAND_OF_TIER[self.service_tier]
 
     @property
     def include_usage(self) -> bool:

@@ -5,13 +5,14 @@ they would read it as an event without data. A stream that only ends counts as a
 it ends with a finish reason and [DONE], or with an error.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from events.answers import Entry, EntryEnd, Logprobs
-from events.conversations import EndKind
+from events.conversations import Band, EndKind
 from gateway.errors import Declined, status_of
 from gateway.event_stream import Whole
 from gateway.openai import errors
@@ -60,17 +61,31 @@ def _token(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every object about one completion says."""
+
+    answer: UUID
+    created: int
+    model: str
+    band: Band
+
+    @property
+    def id(self) -> str:
+        return f"chatcmpl-{self.answer.hex}"
+
+    def as_object(self, kind: str) -> dict[str, Any]:
+        """`service_tier` is the band that it was answered in: they have the same names."""
+        named = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**named, "service_tier": self.band.value}
+
+
 class ChatFrames:
     """The same bytes for the same answer, for ever."""
 
-    def __init__(self, answer: UUID, created: int, model: str, *, include_usage: bool) -> None:
-        head = {
-            "id": f"chatcmpl-{answer.hex}",
-            "object": "chat.completion.chunk",
-            "created": created,
-            "model": model,
-        }
-        self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
+    def __init__(self, head: Head, *, include_usage: bool) -> None:
+        said = orjson.dumps(head.as_object("chat.completion.chunk"))
+        self._head = b"data: " + said[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._before_text = self._head + b'{"index":0,"delta":{"content":'
         self._after_text = b',"finish_reason":null}' + self._tail
@@ -112,7 +127,7 @@ def _frame(body: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
-def completion(answer: UUID, created: int, model: str, whole: Whole) -> bytes:
+def completion(head: Head, whole: Whole) -> dict[str, Any]:
     """The whole answer as one object. Its end should be a finish or a cancel."""
     message = {
         "role": "assistant",
@@ -125,13 +140,8 @@ def completion(answer: UUID, created: int, model: str, whole: Whole) -> bytes:
         "logprobs": logprobs_of(whole.logprobs),
         "finish_reason": finish_reason(whole.end),
     }
-    return orjson.dumps(
-        {
-            "id": f"chatcmpl-{answer.hex}",
-            "object": "chat.completion",
-            "created": created,
-            "model": model,
-            "choices": [choice],
-            "usage": usage(whole.end),
-        }
-    )
+    return {
+        **head.as_object("chat.completion"),
+        "choices": [choice],
+        "usage": usage(whole.end),
+    }

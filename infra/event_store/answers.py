@@ -20,6 +20,7 @@ from events.envelope import Recorded
 from events.ids import AnswerId, ConversationId, TenantId
 from infra.event_store.content_keys import ContentKeyRecorder
 from infra.event_store.recorder import EVENTS_TABLE, Group
+from infra.event_store.turns import REPEAT_SECONDS_MAX, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,20 @@ COUNT_OPEN = SQL(
 
 
 class ConversationRecorder(ContentKeyRecorder):
-    """Also keeps the index of answers, and the keys of conversations that are not stored."""
+    """Also keeps the index of answers, the turns that may be joined, and the keys of conversations
+    that are not stored."""
 
     def __init__(
-        self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
+        self,
+        datastore: PostgresDatastore,
+        *,
+        events_table_name: str = EVENTS_TABLE,
+        repeat_seconds_max: float = REPEAT_SECONDS_MAX,
     ) -> None:
         super().__init__(datastore, events_table_name=events_table_name)
+        self.turns = Turns(datastore, events_table_name, repeat_seconds_max=repeat_seconds_max)
         self.sql_create_statements += [self._sql(CREATE_ANSWERS), self._sql(CREATE_OPEN_ANSWERS)]
+        self.sql_create_statements += self.turns.create
         self._insert_answers = self._query(INSERT_ANSWERS)
         self._end_answers = self._query(END_ANSWERS)
         self._select_answer = self._query(SELECT_ANSWER)
@@ -90,9 +98,10 @@ class ConversationRecorder(ContentKeyRecorder):
         group: Group | None = kwargs.get("group")
         if group is None:
             return
+        self.turns.begin(curs, group.new)
         asked: list[tuple[Recorded, AnswerRequested]] = []
         ended: list[AnswerId] = []
-        for append in group.appends:
+        for append in group.new:
             for recorded in append.events:
                 event = recorded.event
                 if isinstance(event, AnswerRequested):
@@ -111,6 +120,9 @@ class ConversationRecorder(ContentKeyRecorder):
             )
         if ended:
             curs.execute(self._end_answers, (ended,))
+
+    def _join(self, curs: Cursor[DictRow], group: Group) -> None:
+        self.turns.join_group(curs, group)
 
     def find_answer(self, answer: UUID) -> AnswerRow | None:
         with self.datastore.get_connection() as connection:

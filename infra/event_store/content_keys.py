@@ -89,7 +89,7 @@ class ContentKeyRecorder(EventRecorder):
         group: Group | None = kwargs.get("group")
         if group is None:
             return
-        fresh, used = keys_of(group.appends)
+        fresh, used = keys_of(group.new)
         if fresh:
             streams, secrets = [key.id for key in fresh], [key.secret for key in fresh]
             curs.execute(self._insert_keys, (self.unstored_seconds_max, streams, secrets))

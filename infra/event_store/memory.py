@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import UUID
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
-from commands.store import Append, PositionTaken, Receipt
+from commands.store import Append, Attempt, PositionTaken, Receipt
 from events.conversations import AnswerEnded, AnswerRequested
 from events.envelope import Recorded
 from events.ids import TenantId
@@ -25,6 +25,7 @@ from infra.event_store.content_keys import (
 )
 from infra.event_store.mapper import EventMapper, with_keys
 from infra.event_store.recorder import CommandKey, StoredCommand
+from infra.event_store.turns import REPEAT_SECONDS_MAX
 from infra.event_store.writer import receipt_of
 
 
@@ -52,6 +53,16 @@ class MemoryRecorder(POPOApplicationRecorder):
         return super()._update_table(stored_events, **kwargs)
 
 
+@dataclass(slots=True)
+class MemoryTurn:
+    """A row of the turns table."""
+
+    begun_by: Attempt
+    number: int
+    joined_by: str | None = None
+    began_at: float = field(default_factory=monotonic)
+
+
 class MemoryStore:
     """A commands.store.EventStore of any context, with the conversations' index of answers."""
 
@@ -60,8 +71,12 @@ class MemoryStore:
         *,
         unstored_seconds_max: float = UNSTORED_SECONDS_MAX,
         unended_seconds_max: float = UNENDED_SECONDS_MAX,
+        repeat_seconds_max: float = REPEAT_SECONDS_MAX,
     ) -> None:
         self.recorder = MemoryRecorder()
+        self.turns: dict[CommandKey, MemoryTurn] = {}
+        """Those that may still be joined, oldest first."""
+        self._repeat_seconds_max = repeat_seconds_max
         self._mapper = EventMapper()
         self._asked: dict[UUID, tuple[AnswerRow, float, float]] = {}
         self._keys: dict[UUID, tuple[ContentKey | None, float]] = {}
@@ -77,6 +92,10 @@ class MemoryStore:
             raise ValueError("an append has at least one event")
         stored_events = [self._mapper.encode(recorded) for recorded in append.events]
         key = (append.tenant, append.command)
+        if append.attempt is not None and append.attempt.number > 0:
+            joined = await self.join(append.command, append.attempt)
+            if joined is not None:
+                return joined
         try:
             self.recorder.insert_events(stored_events, append=append)
         except IntegrityError:
@@ -86,6 +105,8 @@ class MemoryStore:
         stored = self.recorder.commands[key]
         self._index(append.events)
         self._keep_keys(append)
+        if append.attempt is not None:
+            self.turns[key] = MemoryTurn(append.attempt, append.attempt.number)
         return Receipt(stored.stream, stored.position, stored.stored_at)
 
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
@@ -93,6 +114,11 @@ class MemoryStore:
         if stored is None:
             return None
         return receipt_of(Append(tenant, command, fingerprint, stored.stream, ()), stored)
+
+    async def stored_at(self, tenant: UUID, command: str) -> datetime | None:
+        """As ConversationStore."""
+        stored = self.recorder.commands.get((tenant, command))
+        return None if stored is None else stored.stored_at
 
     async def find_answer(self, answer: UUID) -> AnswerRow | None:
         """As ConversationStore."""
@@ -106,6 +132,35 @@ class MemoryStore:
     async def unanswered(self) -> dict[UUID, int]:
         """As ConversationStore."""
         return dict(Counter(row.tenant for row, _, _ in self._asked.values() if not row.ended))
+
+    async def join(self, command: str, attempt: Attempt) -> Receipt | None:
+        """As ConversationStore."""
+        oldest = monotonic() - self._repeat_seconds_max
+        open_ones = [
+            (turn.joined_by == command, turn.began_at, key)
+            for key, turn in self.turns.items()
+            if (turn.begun_by.key, turn.begun_by.asked) == (attempt.key, attempt.asked)
+            and turn.began_at > oldest
+            and (turn.number < attempt.number or turn.joined_by == command)
+        ]
+        if not open_ones:
+            return None
+        key = max(open_ones)[2]
+        self.turns[key].number, self.turns[key].joined_by = attempt.number, command
+        stored = self.recorder.commands[key]
+        return Receipt(stored.stream, stored.position, stored.stored_at, True, joined=key[1])
+
+    async def settle(self, turns: Sequence[CommandKey]) -> None:
+        """As ConversationStore."""
+        for turn in turns:
+            self.turns.pop(turn, None)
+
+    async def sweep_turns(self) -> int:
+        """As ConversationStore."""
+        oldest = monotonic() - self._repeat_seconds_max
+        old = [key for key, turn in self.turns.items() if turn.began_at < oldest]
+        await self.settle(old)
+        return len(old)
 
     def _index(self, appended: Sequence[Recorded]) -> None:
         for recorded in appended:

@@ -18,7 +18,7 @@ from psycopg.errors import PipelineAborted
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
-from commands.store import Append
+from commands.store import Append, Receipt
 from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
 
 EVENTS_TABLE = "stored_events"
@@ -40,11 +40,25 @@ class StoredCommand:
 
 @dataclass(slots=True)
 class Group:
-    """The commands of one transaction, and when each was stored."""
+    """The commands of one transaction, and what became of each."""
 
     appends: Sequence[Append]
     stored_at: dict[CommandKey, datetime] = field(default_factory=dict)
+    joined: dict[CommandKey, Receipt] = field(default_factory=dict)
+    """Repeats of what is stored already: nothing of them is stored."""
     cursor: Cursor[DictRow] | None = None
+
+    @property
+    def new(self) -> list[Append]:
+        """Those that are stored."""
+        return [one for one in self.appends if (one.tenant, one.command) not in self.joined]
+
+    def receipts(self) -> dict[CommandKey, Receipt]:
+        stored = {}
+        for append in self.new:
+            last, key = append.events[-1], (append.tenant, append.command)
+            stored[key] = Receipt(last.stream, last.position, self.stored_at[key])
+        return {**stored, **self.joined}
 
 
 def channel_of(schema: str) -> str:
@@ -124,15 +138,15 @@ class EventRecorder(PostgresApplicationRecorder):
 
     def store(
         self, appends: Sequence[Append], stored_events: Sequence[StoredEvent]
-    ) -> dict[CommandKey, datetime]:
-        """Stores the commands with their events, all or none; says when each was stored.
+    ) -> dict[CommandKey, Receipt]:
+        """Stores the commands with their events, all or none; gives the receipt of each.
 
         Raises IntegrityError if any position or command id is taken, OperationalError or
         InterfaceError if the connection was lost: then it is unknown whether it was committed.
         """
         group = Group(appends)
         self.insert_events(stored_events, group=group)
-        return group.stored_at
+        return group.receipts()
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any
@@ -157,7 +171,10 @@ class EventRecorder(PostgresApplicationRecorder):
         group: Group | None = kwargs.get("group")
         if group is None:
             return
-        appends = group.appends
+        self._join(curs, group)
+        appends = group.new
+        if not appends:
+            return
         # A cursor of its own: in a pipeline its rows arrive after the library has closed `curs`.
         group.cursor = curs.connection.cursor()
         group.cursor.execute(
@@ -171,6 +188,9 @@ class EventRecorder(PostgresApplicationRecorder):
             ),
         )
 
+    def _join(self, curs: Cursor[DictRow], group: Group) -> None:
+        """Fills in `group.joined`, before anything is stored."""
+
     def _lock_table(self, curs: Cursor[DictRow]) -> None:
         """Held already: `_insert_events` comes first in the library's transaction."""
 
@@ -178,8 +198,14 @@ class EventRecorder(PostgresApplicationRecorder):
         curs.execute(self._notify)
 
     def _insert_stored_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **_: Any
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
     ) -> None:
+        group: Group | None = kwargs.get("group")
+        if group is not None and group.joined:
+            streams = {append.stream for append in group.new}
+            stored_events = [one for one in stored_events if one.originator_id in streams]
+            if not stored_events:
+                return
         self._notify_channel(curs)
         # Arrays of columns are sent in binary; the library's array of rows as text, escaped twice.
         curs.execute(
@@ -197,6 +223,8 @@ class EventRecorder(PostgresApplicationRecorder):
         self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
     ) -> Sequence[int] | None:
         group: Group | None = kwargs.get("group")
+        if group is not None and not group.new:
+            return []
         if group is not None and group.cursor is not None:
             group.stored_at = {
                 (row["tenant"], row["command"]): row["stored_at"] for row in group.cursor.fetchall()

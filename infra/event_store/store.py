@@ -9,19 +9,22 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from time import monotonic, sleep
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from commands.errors import StoreUnavailable
-from commands.store import Append, Receipt
+from commands.store import Append, Attempt, Receipt
 from events.envelope import Recorded
 from infra.event_store.answers import AnswerRow, ConversationRecorder
 from infra.event_store.content_keys import UNENDED_SECONDS_MAX, UNSTORED_SECONDS_MAX
 from infra.event_store.datastore import Datastore
 from infra.event_store.mapper import EventMapper, with_keys
-from infra.event_store.recorder import EventRecorder
+from infra.event_store.recorder import CommandKey, EventRecorder
 from infra.event_store.schema import create_schema
+from infra.event_store.turns import REPEAT_SECONDS_MAX
 from infra.event_store.unreachable import unreachable
 from infra.event_store.writer import (
     COMMANDS_PER_TRANSACTION_MAX,
@@ -83,6 +86,12 @@ class PostgresEventStore(Generic[R]):
             return None
         return receipt_of(Append(tenant, command, fingerprint, found[key].stream, ()), found[key])
 
+    async def stored_at(self, tenant: UUID, command: str) -> datetime | None:
+        """When a command was stored, by the database's clock. Raises StoreUnavailable."""
+        key = (tenant, command)
+        found = await self._read(lambda: self.recorder.stored_commands([key]))
+        return found[key].stored_at if key in found else None
+
     async def ping(self) -> None:
         """Raises StoreUnavailable if commands can't be accepted."""
         await self._read(lambda: self.recorder.stored_commands([]))
@@ -137,6 +146,24 @@ class ConversationStore(PostgresEventStore[ConversationRecorder]):
         """Destroys keys past their time, a bounded number; how many. Raises StoreUnavailable."""
         return await self._read(self.recorder.destroy_keys)
 
+    async def join(self, command: str, attempt: Attempt) -> Receipt | None:
+        """The receipt of the turn that this repeat joins, if there is one; else nothing happens.
+
+        As `append` does, without a command of its own. Raises StoreUnavailable.
+        """
+        return await self._read(lambda: self.recorder.turns.join(command, attempt))
+
+    async def settle(self, turns: Sequence[CommandKey]) -> None:
+        """Nobody joins these turns any more. Raises StoreUnavailable."""
+        await self._read(lambda: self.recorder.turns.settle(turns))
+
+    async def sweep_turns(self) -> int:
+        """Forgets turns too old to be joined: says how many, a few thousand at most.
+
+        Raises StoreUnavailable.
+        """
+        return await self._read(self.recorder.turns.sweep)
+
 
 class AccountStore(PostgresEventStore[EventRecorder]):
     """The streams of tenants."""
@@ -150,10 +177,12 @@ async def open_conversation_store(
     connections_max: int = CONNECTIONS_MAX,
     unstored_seconds_max: float = UNSTORED_SECONDS_MAX,
     unended_seconds_max: float = UNENDED_SECONDS_MAX,
+    repeat_seconds_max: float = REPEAT_SECONDS_MAX,
 ) -> ConversationStore:
     """Makes the schema if need be. Raises StoreUnavailable, UnsafeSetting."""
+    make = partial(ConversationRecorder, repeat_seconds_max=repeat_seconds_max)
     recorder = await asyncio.to_thread(
-        open_recorder, ConversationRecorder, "conversations", database_url, connections_max
+        open_recorder, make, "conversations", database_url, connections_max
     )
     recorder.unstored_seconds_max = unstored_seconds_max
     recorder.unended_seconds_max = unended_seconds_max
@@ -186,11 +215,15 @@ async def open_account_store(
 
 def prepare_schema(context: str, database_url: str) -> None:
     """Makes a context's schema if need be, for those who only read it. As `open_..._store`."""
-    make = ConversationRecorder if context == "conversations" else EventRecorder
+    make: Callable[[Datastore], EventRecorder] = (
+        ConversationRecorder if context == "conversations" else EventRecorder
+    )
     open_recorder(make, context, database_url, connections_max=1).datastore.close()
 
 
-def open_recorder(make: type[R], schema: str, database_url: str, connections_max: int) -> R:
+def open_recorder(
+    make: Callable[[Datastore], R], schema: str, database_url: str, connections_max: int
+) -> R:
     """A recorder on its own pool, its tables made. Raises StoreUnavailable, UnsafeSetting."""
     datastore = Datastore(
         database_url,

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -52,7 +51,7 @@ class Recorder(Protocol):
 
     def store(
         self, appends: Sequence[Append], stored_events: Sequence[StoredEvent]
-    ) -> dict[CommandKey, datetime]: ...
+    ) -> dict[CommandKey, Receipt]: ...
 
     def stored_commands(self, keys: Sequence[CommandKey]) -> dict[CommandKey, StoredCommand]: ...
 
@@ -207,7 +206,7 @@ class Writer:
         if not group:
             return []
         try:
-            stored_at = self.recorder.store(
+            receipts = self.recorder.store(
                 [waiting.append for waiting in group],
                 [event for waiting in group for event in waiting.stored_events],
             )
@@ -225,8 +224,7 @@ class Writer:
             group[0].outcome = error
             return []
         for waiting in group:
-            last = waiting.append.events[-1]
-            waiting.outcome = Receipt(last.stream, last.position, stored_at[waiting.key])
+            waiting.outcome = receipts[waiting.key]
         return []
 
     def _find_out(self, group: list[Waiting]) -> list[Waiting]:

@@ -23,7 +23,7 @@ from events.answers import (
     fold,
 )
 from events.codec import decode_data, encode_data
-from events.conversations import AnswerEnded, EndKind, Seam, Usage
+from events.conversations import AnswerEnded, EndKind, Seam, TokenLogprob, Usage
 from events.ids import AnswerId, ConversationId
 
 C = ConversationId(UUID(int=1))
@@ -33,23 +33,37 @@ CLAIMS = [ClaimId(epoch, UUID(int=100 + n)) for epoch, n in ((1, 1), (1, 2), (2,
 texts = st.text(max_size=4)
 claim_ids = st.sampled_from(CLAIMS)
 claims = st.builds(lambda claim, model: Claim(A, claim, "w", model), claim_ids, texts)
+likelihoods = st.floats(-100, 0)
+logprobs = st.lists(
+    st.builds(
+        TokenLogprob,
+        token=texts,
+        logprob=likelihoods,
+        top=st.lists(st.tuples(texts, likelihoods), max_size=2).map(tuple),
+    ),
+    max_size=2,
+).map(tuple)
 chunks = st.builds(
-    lambda claim, index, text, tokens, seam: Chunk(A, claim, index, text, tokens, seam),
+    lambda claim, index, text, tokens, seam, logprobs: Chunk(
+        A, claim, index, text, tokens, seam, logprobs=logprobs
+    ),
     claim_ids,
     st.integers(0, 3),
     texts,
     st.integers(0, 3),
     st.booleans(),
+    logprobs,
 )
 ends = st.builds(
-    lambda claim, index, kind, text, tokens: End(
-        A, claim, index, kind, "stop", None, text, tokens, Usage(completion_tokens=tokens)
+    lambda claim, index, kind, text, tokens, logprobs: End(
+        A, claim, index, kind, "stop", None, text, tokens, Usage(completion_tokens=tokens), logprobs
     ),
     claim_ids,
     st.integers(0, 3),
     st.sampled_from(EndKind),
     texts,
     st.integers(0, 3),
+    logprobs,
 )
 wild = st.lists(st.one_of(claims, chunks, ends), max_size=30)
 

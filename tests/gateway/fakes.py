@@ -29,6 +29,7 @@ from gateway.server import ServerLimits, serve_gateway
 from infra.event_log import MemoryLog
 from infra.event_store.mapper import with_keys
 from infra.event_store.memory import MemoryStore
+from tests.gateway.fake_completions import MemoryCompletions
 from tests.gateway.memory_histories import MemoryHistories
 from tests.gateway.memory_usage import MemoryUsage
 from tests.projections.histories_events import Told
@@ -177,6 +178,9 @@ class Bench:
             Gateway(
                 conversations=self.commands,
                 receipts=self.store,
+                turns=self.store,
+                completions=MemoryCompletions(self.store),
+                recordings=self.store,
                 keys=self.keys,
                 answers=self.store,
                 streams=self.streams,
@@ -218,16 +222,20 @@ class Bench:
     def events_stored(self) -> int:
         return self.store.recorder.max_notification_id() or 0
 
-    async def end(self, conversation: str, answer: str) -> None:
+    async def end(self, conversation: str, answer: str, **more: Any) -> None:
         """Records the end of an answer, as the recorder does."""
+        fields: dict[str, Any] = {
+            "kind": EndKind.FINISH,
+            "reason": "stop",
+            "text": "Hello",
+            "chunk_lengths": (3, 2, 0),
+            "usage": Usage(),
+            **more,
+        }
         ended = AnswerEnded(
             conversation=ConversationId(UUID(conversation)),
             answer=AnswerId(UUID(answer)),
-            kind=EndKind.FINISH,
-            reason="stop",
-            text="Hello",
-            chunk_lengths=(3, 2, 0),
-            usage=Usage(),
+            **fields,
         )
         meta = Meta(TENANT.tenant, f"answer-end:{answer}", "recorder", "o", utc_now(), fresh_id())
         await self.commands.submit(
@@ -237,10 +245,12 @@ class Bench:
 
 @asynccontextmanager
 async def served(
-    limits: GatewayLimits | None = None, server: ServerLimits | None = None
+    limits: GatewayLimits | None = None,
+    server: ServerLimits | None = None,
+    store: MemoryStore | None = None,
 ) -> AsyncIterator[Bench]:
     """A gateway on a port of its own, until the block ends."""
-    bench = Bench(limits or GatewayLimits(drain_seconds_max=0.2))
+    bench = Bench(limits or GatewayLimits(drain_seconds_max=0.2), store or MemoryStore())
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve_gateway(

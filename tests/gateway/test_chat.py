@@ -1,6 +1,7 @@
 """OpenAI's face, byte for byte; tests/contracts/openai/ has its official client against it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,14 @@ import httpx2
 import pytest
 
 from commands.errors import StoreUnavailable
-from events.conversations import AnswerRequested, EndKind, MessagePosted, Sampling
+from events.conversations import (
+    AnswerRequested,
+    Band,
+    EndKind,
+    MessagePosted,
+    Sampling,
+    TokenLogprob,
+)
 from tests.gateway.fakes import MODEL, TENANT, Bench, spoken, until
 
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -35,7 +43,7 @@ async def test_a_stream_has_the_frames_that_openai_clients_read(
     assert abs(stored_at - created) <= 1
     head = (
         f'data: {{"id":"chatcmpl-{answer.hex}","object":"chat.completion.chunk",'
-        f'"created":{stored_at},"model":"{MODEL}","choices":[{{"index":0,"delta":'
+        f'"created":{stored_at},"model":"{MODEL}","service_tier":"default","choices":[{{"index":0,"delta":'
     )
     none = ',"logprobs":null,"finish_reason":null}]}\n\n'
     assert answered.text == (
@@ -56,6 +64,67 @@ async def test_usage_comes_last_if_it_is_asked_for(http: httpx2.AsyncClient) -> 
     assert chunks[-1]["usage"] == {
         "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "band", "used"),
+    [
+        (None, Band.DEFAULT, "default"),
+        ("auto", Band.DEFAULT, "default"),
+        ("default", Band.DEFAULT, "default"),
+        ("flex", Band.FLEX, "flex"),
+        ("priority", Band.PRIORITY, "priority"),
+    ],
+)
+async def test_the_service_tier_is_the_band_and_is_said(
+    http: httpx2.AsyncClient, bench: Bench, asked: str | None, band: Band, used: str
+) -> None:
+    whole = await chat(http, service_tier=asked)
+    requested = bench.events(conversation_of(bench))[-1].event
+    assert isinstance(requested, AnswerRequested)
+    assert requested.band is band
+    assert whole.json()["service_tier"] == used
+    frames = (await chat(http, service_tier=asked, stream=True)).text.split("\n\n")[:-2]
+    assert {json.loads(one.removeprefix("data: "))["service_tier"] for one in frames} == {used}
+
+
+async def test_log_probabilities_are_written_as_openais(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    said = TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("e", -2.0)))
+    first, *rest = spoken("é", last="!")
+    last = TokenLogprob(token="!", logprob=0.0)
+    bench.streams.script = [
+        replace(first, logprobs=(said,)), replace(rest[0], logprobs=(last,))
+    ]  # fmt: skip
+    one = {"token": "é", "logprob": -0.5, "bytes": [195, 169]}
+    other = {"token": "e", "logprob": -2.0, "bytes": [101]}
+    rows = [
+        {**one, "top_logprobs": [one, other]},
+        {"token": "!", "logprob": 0.0, "bytes": [33], "top_logprobs": []},
+    ]
+    [choice] = (await chat(http, logprobs=True, top_logprobs=2)).json()["choices"]
+    assert choice["logprobs"] == {"content": rows, "refusal": None}
+    frames = (await chat(http, logprobs=True, stream=True)).text.split("\n\n")[:-2]
+    choices = [json.loads(one.removeprefix("data: "))["choices"][0] for one in frames]
+    assert [one["logprobs"] and one["logprobs"]["content"] for one in choices] == [
+        None, rows[:1], rows[1:], None
+    ]  # fmt: skip
+
+
+async def test_what_was_asked_of_sampling_is_recorded(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    asked = {"frequency_penalty": -2, "presence_penalty": 1.5, "logprobs": True, "top_logprobs": 5}
+    assert (await chat(http, max_tokens=3, **asked)).status_code == 200
+    requested = bench.events(conversation_of(bench))[-1].event
+    assert isinstance(requested, AnswerRequested)
+    assert requested.sampling == Sampling(max_tokens=3, **asked)
+
+
+async def test_a_response_says_how_long_it_took(http: httpx2.AsyncClient) -> None:
+    assert int((await chat(http)).headers["openai-processing-ms"]) >= 1
+    assert "openai-processing-ms" not in (await http.get("/livez")).headers
 
 
 async def test_a_whole_answer_is_one_object(http: httpx2.AsyncClient, bench: Bench) -> None:
@@ -168,6 +237,8 @@ async def test_a_call_is_one_command_with_all_its_messages(
         ({"frequency_penalty": 2.1}, "frequency_penalty"),
         ({"presence_penalty": -3}, "presence_penalty"),
         ({"tools": []}, "tools"),
+        ({"service_tier": "scale"}, "service_tier"),
+        ({"store": "no"}, "store"),
         ({"response_format": {"type": "text"}}, "response_format"),
         ({"functions": [], "temperature": "hot"}, "functions"),
         ({"n": 2}, "n"),
@@ -236,7 +307,7 @@ async def test_errors_of_the_door_have_openais_form(http: httpx2.AsyncClient, be
     for answered, status, code in (
         (await http.get("/v1/models", headers=wrong_key), 401, "invalid_api_key"),
         (await http.get("/v1/nothing"), 404, "not_found"),
-        (await http.get("/v1/chat/completions"), 405, "method_not_allowed"),
+        (await http.put("/v1/chat/completions"), 405, "method_not_allowed"),
         (await http.post("/v1/chat/completions", content=b"{"), 400, "invalid_request"),
         (await chat(http, messages=[{"role": "user", "content": "x" * 3_000_000}]), 413,
          "body_too_large"),

@@ -13,7 +13,15 @@ from infra.engines import open_engine
 from infra.engines.tgi import TgiEngine
 from infra.limits import Limits
 from infra.settings import EngineAddress
-from processors.answers.engine import Engine, EngineRefused, Finished, FinishReason, Message, Prompt
+from processors.answers.engine import (
+    Engine,
+    EngineRefused,
+    Finished,
+    FinishReason,
+    Message,
+    Prompt,
+    Token,
+)
 from tests.contracts.engines.drive import Failed, Said, outcome, prompt
 from tests.fixtures.numbered_engine import NumberedEngine
 
@@ -182,3 +190,22 @@ async def test_a_system_message_and_odd_text_arrive(engine: Engine) -> None:
     came = await outcome(engine, Prompt(messages, "", Sampling(max_tokens=9), 9))
     assert isinstance(came, Said)
     assert came.tokens == numbers(0, 2)
+
+
+async def test_it_says_how_likely_each_token_was(engine: Engine) -> None:
+    sampling = Sampling(max_tokens=100, logprobs=True, top_logprobs=2)
+    async with aclosing(engine.generate(prompt("tokens=3", sampling=sampling))) as said:  # type: ignore[type-var]
+        tokens = [one async for one in said if isinstance(one, Token)]
+    assert [one.text for one in tokens] == list(numbers(0, 3))
+    assert [one.logprob for one in tokens] == [-0.5] * 3
+    assert [one.top for one in tokens] == [((f" {k}", -0.5), (f" {k + 1}", -1.5)) for k in range(3)]
+
+
+async def test_a_continuation_says_it_too(engine: Engine) -> None:
+    sampling = Sampling(max_tokens=100, logprobs=True)
+    asked = prompt("tokens=3", said=" 0", sampling=sampling)
+    async with aclosing(engine.generate(asked)) as said:  # type: ignore[type-var]
+        tokens = [one async for one in said if isinstance(one, Token)]
+    assert [(one.text, one.logprob, one.top) for one in tokens] == [
+        (" 1", -0.5, ()), (" 2", -0.5, ())
+    ]  # fmt: skip

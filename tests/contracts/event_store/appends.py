@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from commands.store import Append
+from commands.store import Append, Attempt
 from events.conversations import (
     AnswerEnded,
     AnswerRequested,
@@ -28,6 +28,7 @@ def append(
     command: str | None = None,
     tenant: UUID = TENANT,
     fingerprint: bytes = b"asked",
+    attempt: Attempt | None = None,
 ) -> Append:
     """An append of these events to a stream (or a fresh one) that has `after` events so far."""
     stream = stream or fresh_id()
@@ -38,7 +39,7 @@ def append(
         Recorded(fresh_id(), stream, position, meta, event)
         for position, event in enumerate(given, start=after + 1)
     ]
-    return Append(tenant, command, fingerprint, stream, recorded)
+    return Append(tenant, command, fingerprint, stream, recorded, attempt)
 
 
 def message(stream: UUID, text: str = "Hello") -> MessagePosted:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
+from gateway.server import ServerLimits
 from tests.gateway.fakes import API_KEY, SECONDS_MAX, Bench, served, with_limits
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    async with served(with_limits(retry_after_seconds=0.05)) as bench:
+    server = ServerLimits(delivered_stay_seconds=3_600)  # staying alone says nothing here
+    async with served(with_limits(retry_after_seconds=0.05), server) as bench:
         yield bench
 
 

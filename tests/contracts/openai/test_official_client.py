@@ -127,8 +127,8 @@ async def test_errors_become_its_own_classes(sdk: openai.AsyncOpenAI) -> None:
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     assert unknown.value.request_id
     with pytest.raises(openai.BadRequestError) as refused:
-        await chat.create(model=MODEL, messages=HI, logprobs=True)
-    assert (refused.value.param, refused.value.type) == ("logprobs", "invalid_request_error")
+        await chat.create(model=MODEL, messages=HI, n=2)
+    assert (refused.value.param, refused.value.type) == ("n", "invalid_request_error")
     with pytest.raises(openai.AuthenticationError):
         await sdk.with_options(api_key="wrong").models.list()
 

@@ -1,0 +1,155 @@
+"""The turns that a repeat without a key may join: rows written with the events that began them.
+
+A turn's row leaves when its response has been delivered, or when it is too old to be joined.
+Writers hold the events' table lock, so that no two of them join the same turn; those who only take
+rows out step over what a writer holds.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from eventsourcing.postgres import PostgresDatastore
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from commands.store import Append, Attempt, Receipt
+from infra.event_store.recorder import CommandKey, Group
+
+REPEAT_SECONDS_MAX = 720.0
+"""Official clients wait 600 s for an answer, and at most 120 s before they repeat themselves."""
+SWEPT_TURNS_MAX = 2_000
+"""Rows that one sweep takes out: some ms. Sweeps outrun what one gateway can accept meanwhile."""
+
+CREATE_TURNS = SQL(
+    "CREATE TABLE IF NOT EXISTS {schema}.turns ("
+    " tenant uuid NOT NULL,"
+    " command text NOT NULL,"
+    " key uuid NOT NULL,"
+    " asked bytea NOT NULL,"
+    " attempt integer NOT NULL,"
+    " joined_by text,"  # the command of the last attempt: it may ask again what became of it
+    " began_at timestamptz NOT NULL DEFAULT clock_timestamp(),"
+    " PRIMARY KEY (tenant, command))"
+)
+CREATE_TURNS_ASKED = SQL(
+    "CREATE INDEX IF NOT EXISTS turns_asked ON {schema}.turns (key, asked, began_at)"
+)
+CREATE_TURNS_BEGAN = SQL("CREATE INDEX IF NOT EXISTS turns_began ON {schema}.turns (began_at)")
+INSERT_TURNS = SQL(
+    "INSERT INTO {schema}.turns (tenant, command, key, asked, attempt) SELECT * FROM"
+    " unnest(%s::uuid[], %s::text[], %s::uuid[], %s::bytea[], %s::integer[])"
+)
+JOIN_TURN = SQL(
+    "WITH joined AS ("
+    " UPDATE {schema}.turns SET attempt = %(number)s, joined_by = %(command)s"
+    " WHERE (tenant, command) = ("
+    "  SELECT tenant, command FROM {schema}.turns"
+    "  WHERE key = %(key)s AND asked = %(asked)s"
+    "  AND began_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+    "  AND (attempt < %(number)s OR joined_by = %(command)s)"
+    "  ORDER BY joined_by IS NOT DISTINCT FROM %(command)s DESC, began_at DESC LIMIT 1)"
+    " RETURNING tenant, command)"
+    " SELECT command, stream, position, stored_at FROM joined"
+    " JOIN {schema}.commands USING (tenant, command)"
+)
+SETTLE_TURNS = SQL(
+    "DELETE FROM {schema}.turns WHERE (tenant, command) IN ("
+    " SELECT tenant, command FROM {schema}.turns"
+    " JOIN unnest(%s::uuid[], %s::text[]) AS settled (tenant, command) USING (tenant, command)"
+    " FOR UPDATE OF turns SKIP LOCKED)"
+)
+SWEEP_TURNS = SQL(
+    "DELETE FROM {schema}.turns WHERE (tenant, command) IN ("
+    " SELECT tenant, command FROM {schema}.turns"
+    " WHERE began_at < clock_timestamp() - make_interval(secs => %s)"
+    " ORDER BY began_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+)
+LOCK_EVENTS = SQL("LOCK TABLE {schema}.{table} IN EXCLUSIVE MODE")
+
+
+class Turns:
+    """The statements of one schema's table."""
+
+    def __init__(
+        self, datastore: PostgresDatastore, events_table: str, *, repeat_seconds_max: float
+    ) -> None:
+        self._datastore = datastore
+        self._table = events_table
+        self._seconds = repeat_seconds_max
+        creating = (CREATE_TURNS, CREATE_TURNS_ASKED, CREATE_TURNS_BEGAN)
+        self.create = [self._sql(statement) for statement in creating]
+        self._insert, self._join_one, self._settle, self._sweep, self._lock = (
+            self._sql(statement).as_bytes(None)
+            for statement in (INSERT_TURNS, JOIN_TURN, SETTLE_TURNS, SWEEP_TURNS, LOCK_EVENTS)
+        )
+
+    def _sql(self, statement: SQL) -> Composed:
+        return statement.format(
+            schema=Identifier(self._datastore.schema), table=Identifier(self._table)
+        )
+
+    # In the transaction of an append, under the table lock ---------------------------------------
+
+    def join_group(self, curs: Cursor[DictRow], group: Group) -> None:
+        """Joins the repeats of a group to their turns: one round trip, only if there are any."""
+        asked = []
+        for append in group.appends:
+            if append.attempt is not None and append.attempt.number > 0:
+                cursor = curs.connection.cursor()
+                self._execute_join(cursor, append.command, append.attempt)
+                asked.append((append, cursor))
+        for append, cursor in asked:
+            receipt = _joined(cursor)
+            if receipt is not None:
+                group.joined[append.tenant, append.command] = receipt
+
+    def begin(self, curs: Cursor[DictRow], appends: Sequence[Append]) -> None:
+        """Writes down the turns that these commands begin."""
+        begun = [(one, one.attempt) for one in appends if one.attempt is not None]
+        if begun:
+            curs.execute(
+                self._insert,
+                (
+                    [append.tenant for append, _ in begun],
+                    [append.command for append, _ in begun],
+                    [attempt.key for _, attempt in begun],
+                    [attempt.asked for _, attempt in begun],
+                    [attempt.number for _, attempt in begun],
+                ),
+            )
+
+    # On its own -----------------------------------------------------------------------------------
+
+    def join(self, command: str, attempt: Attempt) -> Receipt | None:
+        """Joins one repeat to its turn, if there is one, in a transaction of its own."""
+        with self._datastore.transaction(commit=True) as curs:
+            curs.execute(self._lock)
+            self._execute_join(curs, command, attempt)
+            return _joined(curs)
+
+    def settle(self, turns: Sequence[CommandKey]) -> None:
+        """Nobody joins these any more."""
+        with self._datastore.get_connection() as connection:
+            connection.execute(
+                self._settle, ([tenant for tenant, _ in turns], [command for _, command in turns])
+            )
+
+    def sweep(self) -> int:
+        """Takes out turns that are too old to be joined; says how many, SWEPT_TURNS_MAX at most."""
+        with self._datastore.get_connection() as connection:
+            return connection.execute(self._sweep, (self._seconds, SWEPT_TURNS_MAX)).rowcount
+
+    def _execute_join(self, curs: Cursor[DictRow], command: str, attempt: Attempt) -> None:
+        values = {"key": attempt.key, "asked": attempt.asked, "number": attempt.number}
+        curs.execute(self._join_one, {**values, "command": command, "seconds": self._seconds})
+
+
+def _joined(curs: Cursor[DictRow]) -> Receipt | None:
+    row = curs.fetchone()
+    if row is None:
+        return None
+    stored_at: datetime = row["stored_at"]
+    stream: UUID = row["stream"]
+    return Receipt(stream, row["position"], stored_at, repeated=True, joined=row["command"])
