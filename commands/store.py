@@ -29,7 +29,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A send of a client that numbers its sends, and gives them no key (docs/decisions/0007)."""
+    """A send of a client that numbers its sends, and gives them no key (docs/decisions/0008)."""
 
     key: UUID
     """The API key that it came with."""
