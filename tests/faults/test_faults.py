@@ -8,11 +8,10 @@ import pytest
 
 from events.topics import Topics
 from infra.event_store import open_conversation_store
-from infra.servers import resolve
-from infra.settings import Settings
 from tests.faults.clients import Client
 from tests.faults.engines import ALONE, OPENAI, TGI, Engines
 from tests.faults.judge import judge, judge_log, take_census, wanted_census
+from tests.faults.read_side import judge_read_side, settings_of
 from tests.fixtures.thalweg import RunningThalweg
 
 CLIENTS = 8
@@ -30,7 +29,7 @@ async def run(thalweg: RunningThalweg, model: str, fault: Fault) -> None:
 
     Their first answers have different lengths, so that some post while others read.
     """
-    settings = resolve(Settings(home=thalweg.home))
+    settings = settings_of(thalweg)
     database = settings.database_url("conversations")
     before = await asyncio.to_thread(take_census, database)
     clients = [Client(thalweg.url, thalweg.api_key, model) for _ in range(CLIENTS)]
@@ -61,6 +60,7 @@ async def run(thalweg: RunningThalweg, model: str, fault: Fault) -> None:
     finally:
         await store.close()
     assert await asyncio.to_thread(take_census, database) - before == wanted_census(turns)
+    assert await judge_read_side(thalweg) == []
 
 
 def killed(thalweg: RunningThalweg, role: str) -> Fault:
