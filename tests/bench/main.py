@@ -16,14 +16,19 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import measure
+from tests.bench import measure, read_side
 from tests.bench.measure import Rate, Spread
+from tests.bench.read_side import Feed, Rebuild
 from tests.fixtures.processes import Process, free_port
 from tests.fixtures.thalweg import RunningThalweg
 
 ADDED_SECONDS_AIM = 0.010
 REQUESTS_PER_SECOND_AIM = 200
 AFTER_KILL_SECONDS_AIM = 4.0
+REBUILD_EVENTS_PER_SECOND_AIM = 20_000
+LAG_SECONDS_AIM = 1.0
+FEED_BYTES_AIM = 65_536
+SEARCH_SECONDS_AIM = 0.020
 COLUMNS = 150
 """Of the table, where no terminal says how many it has."""
 
@@ -71,6 +76,42 @@ def rows(
     ]
 
 
+def read_rows(
+    rebuilt: dict[str, Rebuild], lag: list[float], feed: Feed, searched: Spread
+) -> list[Row]:
+    behind = read_side.percentile(lag, 0.99)
+    return [
+        *(
+            Row(
+                f"rebuild of {name}, {one.events} events",
+                f"{one.per_second:.0f} events/s",
+                f"{REBUILD_EVENTS_PER_SECOND_AIM} or more",
+                one.per_second >= REBUILD_EVENTS_PER_SECOND_AIM,
+            )
+            for name, one in rebuilt.items()
+        ),
+        Row(
+            f"read after a write, {measure.AT_A_TIME} answers at a time beside it",
+            f"p50 {milliseconds(read_side.percentile(lag, 0.5))}, p99 {milliseconds(behind)}",
+            f"p99 {LAG_SECONDS_AIM:g} s or less",
+            behind <= LAG_SECONDS_AIM,
+        ),
+        Row(
+            f"{read_side.FEEDS} open feeds, memory of the gateway for each",
+            f"{feed.bytes_each / 1024:.1f} KiB",
+            f"{FEED_BYTES_AIM // 1024} KiB or less",
+            feed.bytes_each <= FEED_BYTES_AIM,
+        ),
+        Row("from a change to its frame on a feed", spread(feed.seconds)),
+        Row(
+            f"search among {read_side.MESSAGES} messages",
+            spread(searched),
+            f"p50 {milliseconds(SEARCH_SECONDS_AIM)} or less",
+            searched.p50 <= SEARCH_SECONDS_AIM,
+        ),
+    ]
+
+
 def milliseconds(seconds: float) -> str:
     return f"{seconds * 1_000:.1f} ms"
 
@@ -111,7 +152,18 @@ async def run(thalweg: RunningThalweg, engine_port: int, console: Console) -> li
     plain = await measure.rate(port, api_key, stream=False)
     console.log(f"kill -9 of a worker, {measure.KILLS} times")
     gaps = await measure.after_a_kill(thalweg)
-    return rows(straight, through, streamed, plain, gaps)
+    found = rows(straight, through, streamed, plain, gaps)
+    console.log(f"{read_side.FEEDS} open feeds")
+    feed = await read_side.feed(thalweg)
+    console.log(f"reads after {read_side.PROBES} writes, under load")
+    lag = await read_side.lag(thalweg)
+    console.log(f"{read_side.MESSAGES} messages of the past")
+    await read_side.fill(thalweg)
+    console.log(f"{read_side.SEARCHES} searches among them")
+    searched = await read_side.search(thalweg)
+    console.log("rebuilding histories and usage")
+    rebuilt = {name: await read_side.rebuild(thalweg, name) for name in ("histories", "usage")}
+    return [*found, *read_rows(rebuilt, lag, feed, searched)]
 
 
 def main() -> None:
