@@ -1,7 +1,7 @@
 """The one way in: load, decide, append; and the same answer for the same command, for ever."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -60,12 +60,15 @@ class Commands(Generic[State]):
         expected_position: int | None = None,
         new_stream: bool = False,
         attempt: Attempt | None = None,
+        subject_of_stream: bool = False,
     ) -> Receipt:
         """Stores what `decide` makes of the stream's state, once.
 
         `asked` is the fingerprint of the request. `new_stream` says that the stream should not
-        exist yet, so that it is not even read. A decision of no events is a success that stores
-        nothing. `attempt` may make it a repeat: see EventStore.append. Raises Refused.
+        exist yet, so that it is not even read. With `subject_of_stream` the events are about whom
+        the stream's first event is about, and about `meta`'s subject only if there is none. A
+        decision of no events is a success that stores nothing. `attempt` may make it a repeat: see
+        EventStore.append. Raises Refused.
         """
         for tried in range(SUBMIT_ATTEMPTS_MAX):
             assume_empty = new_stream and tried == 0
@@ -78,8 +81,10 @@ class Commands(Generic[State]):
                 decided = decide(self._decider.replay(recorded))
                 _check_content(stream, recorded, decided)
                 key = _key_of(stream, recorded, decided)
+                known = subject_of_stream and recorded
+                about = replace(meta, subject=recorded[0].meta.subject) if known else meta
                 numbered = tuple(
-                    Recorded(fresh_id(), stream, position, meta, event, key=key)
+                    Recorded(fresh_id(), stream, position, about, event, key=key)
                     for position, event in enumerate(decided, start=len(recorded) + 1)
                 )
                 self._check_size(numbered)

@@ -131,7 +131,8 @@ class Desk:
         shown: Shown = nothing_shown,
         new_stream: bool = False,
     ) -> Receipt:
-        """Submits any command. `subject` is whose data it is, else it is the key's owner's.
+        """Submits any command. `subject` is whose data it is; if nobody is named it is the
+        stream's, and that of a new one the key's owner's.
 
         `shown` says of an answer that is in the command's way whether the client may have seen its
         end: an end is shown a moment before it is recorded, and that moment is waited for.
@@ -155,6 +156,7 @@ class Desk:
                     call.asked,
                     new_stream=new_stream,
                     attempt=call.attempt,
+                    subject_of_stream=subject is None,
                 ),
             )
         except StoreUnavailable as error:

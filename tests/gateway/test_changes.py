@@ -181,6 +181,18 @@ async def test_a_deletion_has_no_body_and_names_the_user_in_the_query(
     assert bench.events(conversation.conversation)[-1].meta.subject == "ann"
 
 
+async def test_what_names_nobody_is_about_the_conversations_own_user(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    conversation = await talk(http, user="ann")
+    await conversation.post()
+    await conversation.send("read", {"position": 3})
+    await http.delete(conversation.path)
+    events = bench.events(conversation.conversation)
+    assert len(events) > 4
+    assert {one.meta.subject for one in events} == {"ann"}
+
+
 async def test_a_read_mark_rises_only_over_news(http: httpx2.AsyncClient, bench: Bench) -> None:
     conversation = await talk(http)
     await conversation.post()
