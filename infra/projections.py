@@ -28,8 +28,9 @@ from projections.conversations import Histories
 from projections.deliveries import Delivery, delivery
 from projections.keys import Keys
 from projections.progress import BuildDropped
+from projections.projection import Projection, beside
 from projections.reasons import reason_of
-from projections.runner import Projection, Runner, beside
+from projections.runner import Runner
 from projections.tables import COMMON, Db, Tables
 from projections.usage import Usage
 from projections.versions import CHANNEL, State

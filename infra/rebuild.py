@@ -22,7 +22,7 @@ from infra.settings import Settings
 from projections import tables as sqls
 from projections import versions
 from projections.digests import POSITIONS, Digest, digest
-from projections.runner import Projection, beside
+from projections.projection import Projection, beside
 from projections.tables import Db, Tables
 from projections.versions import Offsets, State
 

@@ -20,7 +20,8 @@ from infra.settings import Settings
 from projections import tables as sqls
 from projections.deliveries import Delivery, delivery
 from projections.digests import Digest, digest
-from projections.runner import Projection, Runner
+from projections.projection import Projection
+from projections.runner import Runner
 from projections.tables import Db, Tables
 
 EVENTS_PER_BATCH = 5_000

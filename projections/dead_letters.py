@@ -16,9 +16,9 @@ from psycopg.rows import TupleRow
 from events.codec import Undecodable
 from projections import tables as sqls
 from projections.deliveries import Delivery, delivery, pack_headers, unpack_headers
-from projections.progress import Batch, batch_of, lock_offsets, save_positions
+from projections.progress import Batch, batch_of, is_outage, lock_offsets, save_positions
+from projections.projection import Projection
 from projections.reasons import problem_text, reason_of
-from projections.runner import Projection, is_outage
 from projections.tables import Db, Tables
 
 LETTERS_AT_ONCE = 10
@@ -159,7 +159,7 @@ def retry(connection: Db, projection: Projection, stream: UUID, *, by: str) -> O
     tables = projection.tables
     with connection.transaction():
         state, problem = _locked(connection, tables, stream)
-        outcome = _apply(connection, projection, state, stream)
+        outcome = apply_letters(connection, projection, state, stream)
         _decide(connection, tables, "retried", by, stream, outcome.position, problem)
         save_positions(connection, tables, state)
     return outcome
@@ -182,7 +182,7 @@ def discard(
         found = first.delivery if first and first.delivery.position == position else None
         _decide(connection, tables, "discarded", by, stream, position, problem, found)
         state.discarded.add((stream, position))
-        outcome = _apply(connection, projection, state, stream)
+        outcome = apply_letters(connection, projection, state, stream)
         save_positions(connection, tables, state)
     return outcome
 
@@ -211,7 +211,7 @@ def _locked(connection: Db, tables: Tables, stream: UUID) -> tuple[Batch, str]:
     return batch_of(connection, tables, [stream]), row[0]
 
 
-def _apply(connection: Db, projection: Projection, state: Batch, stream: UUID) -> Outcome:
+def apply_letters(connection: Db, projection: Projection, state: Batch, stream: UUID) -> Outcome:
     """One letter after the other, each on its own: up to the first that can't be applied."""
     tables = projection.tables
     types = {cls.TYPE for cls in projection.types}

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import psycopg
+
 from events import trace
 from events.envelope import Recorded
 from projections import tables as sqls
@@ -18,6 +20,9 @@ from projections.tables import Db, Tables
 log = logging.getLogger("thalweg.projections")
 
 Partition = tuple[str, int]
+
+BOUNDS_OF_POSTGRES = "54"
+"""The class of SQLSTATE for rows and statements that are beyond its limits: never an outage."""
 
 
 class BuildDropped(Exception):
@@ -35,6 +40,8 @@ class Batch:
     changed: set[UUID] = field(default_factory=set)
     next_ones: list[tuple[Delivery, Recorded | None]] = field(default_factory=list)
     """What follows in its stream, in order; None: of a type that changes no rows."""
+    returned: set[UUID] = field(default_factory=set)
+    """Parked streams for which the position has come that they wait for."""
     held: list[Delivery] = field(default_factory=list)
     held_bytes: int = 0
 
@@ -123,3 +130,10 @@ def where(one: Delivery) -> dict[str, object]:
         "position": one.position,
         "type": one.type_name,
     }
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error speaks of the database and not of an event: the batch is tried again."""
+    if isinstance(error, psycopg.OperationalError):
+        return not (error.sqlstate or "").startswith(BOUNDS_OF_POSTGRES)
+    return isinstance(error, (psycopg.InterfaceError, MemoryError))

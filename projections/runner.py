@@ -3,84 +3,41 @@
 Rows, the position of each stream and the offset of each partition are written together, so that a
 kill at any moment leaves them in agreement. Per stream: lower or equal positions are dropped, the
 next one is applied, a gap waits `gap_seconds_max`. Then, or when an event can't be read or applied,
-its stream is parked: its events go to the dead letters in order, and all other streams go on.
+its stream is parked: its events go to the dead letters in order, and all other streams go on. If
+what a parked stream waits for comes after all, its dead letters are applied without being asked.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import replace
-from typing import LiteralString, Protocol, TypeVar
 from uuid import UUID
-
-import psycopg
 
 from events import trace
 from events.codec import Undecodable
-from events.envelope import Event, Recorded
 from projections import tables as sqls
 from projections import versions
+from projections.dead_letters import apply_letters
 from projections.deliveries import Delivery
 from projections.progress import (
     Batch,
     BuildDropped,
     batch_of,
     bury,
+    is_outage,
     lock_offsets,
     park,
     save_positions,
     where,
 )
+from projections.projection import Projection
 from projections.reasons import reason_of
-from projections.tables import Db, Tables
+from projections.tables import Db
 
 log = logging.getLogger("thalweg.projections")
 
 HELD_EVENTS_MAX = 10_000
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """Of events behind gaps that are kept in memory; with more, streams are parked without waiting."""
-
-BOUNDS_OF_POSTGRES = "54"
-"""The class of SQLSTATE for rows and statements that are beyond its limits: never an outage."""
-
-
-class Projection(Protocol):
-    """One read model: `name@version`, its tables, and what events do to them."""
-
-    tables: Tables
-    context: str
-    """Whose events it follows."""
-    types: frozenset[type[Event]]
-    """Those that change its rows; of all others only the position counts."""
-    own_tables: LiteralString
-    """SQL that makes its tables where they are missing."""
-    own_indexes: LiteralString
-    """SQL that makes those of its indexes which no `apply` needs, where they are missing."""
-    own_suffixes: tuple[str, ...]
-    digested_suffixes: tuple[str, ...]
-    """Tables whose rows follow from the events alone: those of two builds are compared."""
-
-    def apply(self, connection: Db, events: Sequence[Recorded], *, live: bool) -> None:
-        """Writes what the events say, in their order. Any error parks the stream of the event.
-
-        `live`: readers follow this build. Only then are those told who wait for changes.
-        """
-
-    def take_over(self, connection: Db, former: Tables) -> None:
-        """Called in the switch that makes this build live in place of `former`: carries over what
-        does not follow from the events alone. `former` may be of another version.
-        """
-
-
-P = TypeVar("P", bound=Projection)
-
-
-def beside(projection: P, build: int) -> P:
-    """The same projection with the tables of another build."""
-    other = copy(projection)
-    other.tables = replace(projection.tables, build=build)
-    return other
 
 
 class Runner:
@@ -158,6 +115,8 @@ class Runner:
         for one in fresh:
             self._sort_in(connection, state, one)
         applied = self._apply_rows(connection, state)
+        for stream in state.returned:
+            applied += self._apply_letters(connection, state, stream)
         save_positions(connection, self._tables, state)
         self._save_offsets(connection, state, following)
         return state, applied
@@ -173,6 +132,8 @@ class Runner:
             return
         if one.stream in state.parked:
             bury(connection, self._tables, one, "its stream is parked")
+            if one.position == at + 1:
+                state.returned.add(one.stream)
         elif one.position > at + 1:
             self._wait_for_gap(connection, state, one, one.stream, at)
         else:
@@ -233,6 +194,13 @@ class Runner:
                 state.positions[event.stream] = event.position - 1
         return applied
 
+    def _apply_letters(self, connection: Db, state: Batch, stream: UUID) -> int:
+        outcome = apply_letters(connection, self.projection, state, stream)
+        if outcome.problem is None:
+            about = {"stream": str(stream), "projection": self._tables.label}
+            log.warning("a parked stream goes on: what it waited for has come", extra=about)
+        return outcome.applied
+
     def _save_offsets(
         self, connection: Db, state: Batch, following: dict[tuple[str, int], int]
     ) -> None:
@@ -245,10 +213,3 @@ class Runner:
             self._tables.compose(sqls.SAVE_OFFSETS),
             ([key[0] for key in safe], [key[1] for key in safe], list(safe.values())),
         )
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether an error speaks of the database and not of an event: the batch is tried again."""
-    if isinstance(error, psycopg.OperationalError):
-        return not (error.sqlstate or "").startswith(BOUNDS_OF_POSTGRES)
-    return isinstance(error, (psycopg.InterfaceError, MemoryError))

@@ -12,7 +12,7 @@ from infra.projections import connect, known_builds
 from infra.settings import Settings
 from projections import dead_letters
 from projections.dead_letters import NotParked, Outcome
-from projections.runner import Projection
+from projections.projection import Projection
 from projections.tables import Db
 
 FAILED = 1

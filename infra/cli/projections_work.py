@@ -9,7 +9,7 @@ from infra.projections import connect, known_builds
 from infra.settings import Settings
 from projections import tables as sqls
 from projections import versions
-from projections.runner import Projection
+from projections.projection import Projection
 from projections.tables import Db
 from projections.versions import Offsets, State, StillBehind
 

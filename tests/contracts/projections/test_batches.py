@@ -12,7 +12,8 @@ from projections import dead_letters, versions
 from projections.conversations import Histories
 from projections.deliveries import Delivery
 from projections.digests import digest
-from projections.runner import Projection, Runner, beside
+from projections.projection import Projection, beside
+from projections.runner import Runner
 from projections.tables import Db
 from projections.usage import Usage
 from tests.contracts.projections.deliver import Partition

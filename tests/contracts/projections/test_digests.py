@@ -4,7 +4,8 @@ import pytest
 
 from projections.conversations import Histories
 from projections.digests import Digest, digest
-from projections.runner import Runner, beside
+from projections.projection import beside
+from projections.runner import Runner
 from projections.tables import Db
 from projections.versions import begin
 from tests.contracts.projections.deliver import Partition

@@ -116,18 +116,34 @@ def test_a_gap_that_stays_parks_its_stream_and_no_other(
     assert len(rows(db, "answers_v1_dead_letters")) == 4, "later events follow it there"
 
 
-def test_a_parked_stream_goes_on_after_a_retry(runner: Runner, db: Db, clock: Clock) -> None:
+def test_a_parked_stream_goes_on_by_itself_when_what_it_waits_for_comes_after_all(
+    runner: Runner, db: Db, clock: Clock
+) -> None:
     log, broken = Partition(), a_conversation(answers=2)
     runner.apply(db, log.send([broken[0], *broken[2:]]))
     clock.now += GAP_SECONDS_MAX + 1
     runner.apply(db, [])
     still = retry(db, runner.projection, broken[0].stream, by="me")
     assert (still.applied, still.left, still.problem) == (0, 3, "position 2 is missing")
-    runner.apply(db, log.send(broken[1:2]))
-    done = retry(db, runner.projection, broken[0].stream, by="me")
-    assert (done.applied, done.left, done.position, done.problem) == (4, 0, 5, None)
-    assert answers(db) == answers_in(broken)
-    assert rows(db, "answers_v1_parked") == []
+    more = recorded_stream(broken[0].stream, [ended(broken[0].stream, TENANT)], first=6)
+    runner.apply(db, log.send([*more, broken[1]]))
+    assert answers(db) == answers_in([*broken, *more])
+    assert positions(db) == {broken[0].stream: 6}
+    assert rows(db, "answers_v1_parked") == rows(db, "answers_v1_dead_letters") == []
+    assert runner.apply(db, log.send([*broken, *more])) == 0, "a relay's repeats"
+
+
+def test_a_repeat_of_what_cannot_be_applied_leaves_its_stream_parked(
+    runner: Runner, db: Db
+) -> None:
+    log, poisoned = Partition(), a_conversation(answers=2)
+    _, headers, _ = to_cloudevent(poisoned[2])
+    sent = [*log.send(poisoned[:2]), log.send_raw(headers, b"{"), *log.send(poisoned[3:])]
+    runner.apply(db, sent)
+    runner.apply(db, [log.send_raw(headers, b"{"), *log.send(poisoned[3:])])
+    assert answers(db) == set()
+    assert positions(db) == {poisoned[0].stream: 2}
+    assert len(rows(db, "answers_v1_dead_letters")) == 3
 
 
 def test_an_unreadable_event_parks_its_stream(runner: Runner, db: Db) -> None:

@@ -5,7 +5,8 @@ import pytest
 from projections import versions
 from projections.conversations import Histories
 from projections.progress import BuildDropped
-from projections.runner import Runner, beside
+from projections.projection import beside
+from projections.runner import Runner
 from projections.tables import Db
 from projections.versions import NotLive, Offsets, State, StillBehind, switch
 from tests.contracts.projections.deliver import TOPIC, Partition
