@@ -23,6 +23,8 @@ from events.sealing import ContentKey, Unopenable, parse
 
 SEALED = "sealed"
 """The field of a sealed event's data that stands for its personal ones."""
+SEALED_MARK = b'"sealed"'
+"""Stands in the JSON of every sealed event; in that of others hardly ever."""
 NO_BLANKS: Mapping[str, object] = {}
 Headers = list[tuple[str, bytes]]
 T = TypeVar("T")
@@ -202,26 +204,43 @@ def _attributes(recorded: Recorded) -> dict[str, str]:
 
 def from_cloudevent(headers: Iterable[tuple[str, bytes]] | None, value: bytes | None) -> Recorded:
     """The inverse of `to_cloudevent`. Raises Undecodable for anything else."""
-    found = {name: content.decode(errors="replace") for name, content in headers or ()}
+    return from_attributes(dict(headers or ()), value)
+
+
+def from_attributes(found: Mapping[str, bytes], value: bytes | None) -> Recorded:
+    """`from_cloudevent` of headers that are a mapping already."""
+
+    def text(name: str) -> str:
+        return found[name].decode(errors="replace")
+
     try:
-        causation = found.get("ce_causation")
         meta = Meta(
-            tenant=parse_id(found["ce_tenant"]),
-            command=found["ce_command"],
-            actor=found["ce_actor"],
-            subject=found["ce_datasubject"],
-            time=datetime.fromisoformat(found["ce_time"]),
-            correlation=parse_id(found["ce_correlation"]),
-            causation=parse_id(causation) if causation else None,
-            traceparent=found.get("ce_traceparent"),
+            tenant=parse_id(text("ce_tenant")),
+            command=text("ce_command"),
+            actor=text("ce_actor"),
+            subject=text("ce_datasubject"),
+            time=datetime.fromisoformat(text("ce_time")),
+            correlation=parse_id(text("ce_correlation")),
+            causation=parse_id(text("ce_causation")) if found.get("ce_causation") else None,
+            traceparent=text("ce_traceparent") if "ce_traceparent" in found else None,
         )
-        event, sealed = decode_kept(
-            found["ce_type"], int(found["ce_schemaversion"]), orjson.loads(value or b"")
-        )
-        stream, position = parse_id(found["ce_subject"]), int(found["ce_sequence"])
-        return Recorded(parse_id(found["ce_id"]), stream, position, meta, event, sealed)
+        event, sealed = _decode_value(text("ce_type"), int(found["ce_schemaversion"]), value or b"")
+        stream, position = parse_id(text("ce_subject")), int(found["ce_sequence"])
+        return Recorded(parse_id(text("ce_id")), stream, position, meta, event, sealed)
     except (ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"not one of our CloudEvents: {error!r}") from error
+
+
+def _decode_value(type_name: str, version: int, value: bytes) -> tuple[Event, str | None]:
+    """`decode_kept` of JSON. What is of today's version and not sealed is read in one pass, which
+    takes half the time: a read model is built from millions of these."""
+    cls = _class_of(type_name, version)
+    if version != cls.VERSION or SEALED_MARK in value:
+        return decode_kept(type_name, version, orjson.loads(value))
+    try:
+        return cls.model_validate_json(value), None
+    except ValidationError as error:
+        raise Undecodable(f"{type_name} version {version} has wrong fields: {error}") from error
 
 
 # Token records ----------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 """A record of a domain topic as a projection gets it: read as far as its envelope."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import orjson
 
 from events.catalog import BY_TYPE
-from events.codec import Headers, Undecodable, from_cloudevent
+from events.codec import Headers, Undecodable, from_attributes
 from events.envelope import Recorded
 from events.ids import parse_id
 
@@ -29,18 +29,20 @@ class Delivery:
     """None: the envelope is damaged, nobody knows whose event it is."""
     position: int
     type_name: str
+    attributes: Mapping[str, bytes] = field(repr=False, compare=False)
+    """The headers by name."""
     decoded: Recorded | None = None
     """If it was read ahead; see `read_ahead`."""
 
     @property
     def traceparent(self) -> str | None:
         """Of the request that led to the event."""
-        found = dict(self.headers).get("ce_traceparent")
+        found = self.attributes.get("ce_traceparent")
         return None if found is None else found.decode(errors="replace")
 
     def decode(self) -> Recorded:
         """The event. Raises Undecodable."""
-        return self.decoded or from_cloudevent(self.headers, self.value)
+        return self.decoded or from_attributes(self.attributes, self.value)
 
     def read_ahead(self, types: Collection[str]) -> None:
         """Decodes it now if it is of one of these types, and can be decoded."""
@@ -70,7 +72,9 @@ def delivery(
     except (KeyError, ValueError):
         stream, position = None, 0
     type_name = found.get("ce_type", b"").decode(errors="replace")
-    return Delivery(topic, partition, offset, headers or (), value, stream, position, type_name)
+    return Delivery(
+        topic, partition, offset, headers or (), value, stream, position, type_name, found
+    )
 
 
 def pack_headers(headers: Headers | Sequence[tuple[str, bytes]]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import inspect
 import logging
@@ -89,6 +90,8 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
             return FAILED
     import uvloop
 
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collector need not walk it each time
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         work = [wiring.run_role(role, settings) for role in roles]
         if settings.alive_file is not None:

@@ -171,12 +171,16 @@ class _Reader:
             message = self._client.poll(wait)
             if message is not None:
                 self._take(message)
+                self._take_more(records_max - len(self._batch))
                 if len(self._batch) >= records_max:
                     break
             elif self._batch or self._waiting_calls or left <= 0:
                 break
         batch, self._batch = self._batch, []
         return batch
+
+    def _take_more(self, records_max: int) -> None:
+        """What is there without waiting may be taken at once."""
 
     def _take(self, message: Message) -> None:
         error = message.error()
@@ -224,6 +228,12 @@ class LogReader(_Reader):
         """Stops reading these."""
         gone = [TopicPartition(*each) for each in partitions]
         await self._call(self._client.incremental_unassign, gone)
+
+    def _take_more(self, records_max: int) -> None:
+        """All in one call. (In a group a record may be of a partition that goes in that call.)"""
+        if records_max > 0:
+            for message in self._client.consume(records_max, 0):
+                self._take(message)
 
 
 class GroupReader(_Reader):
