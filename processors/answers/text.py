@@ -155,8 +155,9 @@ class TextGatherer:
 
 
 def logprobs_bytes_left(said: Fold, bytes_max: int) -> int:
-    """What log probabilities may still take after `said`; 0 once one of them did not fit."""
-    if 0 < len(said.logprobs) < said.next_index:
+    """What log probabilities may still take after `said`; 0 once a chunk has none, since one of its
+    did not fit, or the engine gave none."""
+    if len(said.logprobs) < said.next_index:
         return 0
     used = LOGPROBS_OF_CHUNK_BYTES * said.next_index
     used += sum(_size(one) for chunk in said.logprobs for one in chunk)

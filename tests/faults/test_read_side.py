@@ -32,6 +32,7 @@ async def test_a_relay_that_repeats_everything_twice_changes_nothing(
     client = Client(thalweg.url, thalweg.api_key, TGI)
     await client.converse(["tokens=5 delay_ms=0", "tokens=5 delay_ms=0"])
     await in_thread(lambda: caught_up(thalweg), "everything to be relayed")
+    assert await judge_read_side(thalweg) == [], "and everything is applied"
     before = await asyncio.to_thread(listed, thalweg)
     for _ in range(REPEATS):
         await asyncio.to_thread(repeat_everything, thalweg)

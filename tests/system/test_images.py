@@ -19,7 +19,7 @@ import pytest
 from infra.cli.run import ROLES
 from infra.servers import EmbeddedServers
 from tests.fixtures.processes import ROOT, free_port, wait_for
-from tests.fixtures.servers import DatabaseUrl
+from tests.fixtures.servers import shared_cache
 
 BUILD_SECONDS_MAX = 240
 START_SECONDS_MAX = 60
@@ -104,12 +104,19 @@ def run(tmp_path: Path) -> Iterator[Run]:
         child.wait(30)
 
 
+@pytest.fixture
+def own_servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
+    """Topics have the same names in every installation: those of other tests are not to be met."""
+    embedded = EmbeddedServers(tmp_path / "servers", cache=shared_cache())
+    embedded.start()
+    yield embedded
+    embedded.stop()
+
+
 def test_a_question_is_answered_by_nothing_but_what_the_images_hold(
     roles_image: Image,
     engine_image: Image,
-    servers: EmbeddedServers,
-    database_url: DatabaseUrl,
-    redis_url: str,
+    own_servers: EmbeddedServers,
     run: Run,
     tmp_path: Path,
 ) -> None:
@@ -122,14 +129,14 @@ def test_a_question_is_answered_by_nothing_but_what_the_images_hold(
         THALWEG_HOME=str(tmp_path / "none"),
     )
     settings = {
-        "THALWEG_KAFKA": servers.kafka.bootstrap,
-        "THALWEG_REDIS": redis_url,
+        "THALWEG_KAFKA": own_servers.kafka.bootstrap,
+        "THALWEG_REDIS": own_servers.redis.url,
         "THALWEG_ENGINES": f"tgi+http://127.0.0.1:{engine_port}",
         "THALWEG_PORT": str(port),
         "THALWEG_PARTITIONS": "16",
         "THALWEG_SINGLE_MACHINE": "true",
         **{
-            f"THALWEG_{context.upper()}_DATABASE_URL": database_url(context)
+            f"THALWEG_{context.upper()}_DATABASE_URL": own_servers.postgres.url(context)
             for context in ("conversations", "accounts", "projections")
         },
     }
