@@ -2,7 +2,7 @@
 
 On the way out it stops taking connections, tells native streams to come again elsewhere, lets
 OpenAI streams finish for `drain_seconds_max`, and then ends those with an error that says where the
-answer can be read.
+answer can be read. Last, it tells the store which turns were delivered.
 """
 
 import asyncio
@@ -144,7 +144,8 @@ async def serve_gateway(
     OSError if the address can't be had.
     """
     limits = limits or ServerLimits()
-    streams = desk_of(app).open_streams
+    desk = desk_of(app)
+    streams = desk.open_streams
     config = uvicorn.Config(
         app,
         host=host,
@@ -165,6 +166,7 @@ async def serve_gateway(
     server = GatewayServer(config, streams, started)
     with nullcontext(stopping) if stopping else stopped_by_signal() as stop:
         await _serve_until(stop, server)
+        await desk.repeats.close()
 
 
 async def _serve_until(stopping: asyncio.Event, server: uvicorn.Server) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -255,23 +256,98 @@ async def test_a_stream_that_could_not_be_read_on_can_be_joined(bench: Bench) ->
 
 
 class AwayStore(MemoryStore):
+    """Can't be told anything while it is away, and is told slowly if it is made to."""
+
     away = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[list[str]] = []
+        self.swift = asyncio.Event()
+        self.swift.set()
+
     async def settle(self, turns: Any) -> None:
+        self.told.append([command for _, command in turns])
+        await self.swift.wait()
         if self.away:
             raise StoreUnavailable("connection refused")
         await super().settle(turns)
 
+    async def sweep_turns(self) -> int:
+        return 0
 
-async def test_deliveries_that_nobody_hears_of_are_bounded_and_harm_nothing() -> None:
+
+def turn(number: int) -> tuple[UUID, str]:
+    return TENANT.tenant, f"call:{number}"
+
+
+async def test_deliveries_are_kept_while_the_store_is_away_the_newest_of_them() -> None:
     store = AwayStore()
     repeats = Repeats(store, GatewayLimits(settled_turns_max=2, settle_delay_seconds=60))
     for number in range(5):
-        repeats.delivered((TENANT.tenant, f"call:{number}"))
-    assert [command for _, command in repeats._settled] == ["call:3", "call:4"]
+        repeats.delivered(turn(number))
+    await repeats.flush()
+    repeats.delivered(turn(5))
     await repeats.flush()
     store.away = False
-    await repeats.settle((TENANT.tenant, "call:5"))
+    await repeats.settle(turn(6))
+    assert store.told == [["call:3", "call:4"], ["call:4", "call:5"], ["call:5", "call:6"]]
+    await repeats.close()
+    assert len(store.told) == 3
+
+
+async def test_the_store_is_told_again_when_it_was_away() -> None:
+    store = AwayStore()
+    repeats = Repeats(store, GatewayLimits(settle_delay_seconds=0.01))
+    repeats.delivered(turn(1))
+    await until(lambda: store.told)
+    store.away = False
+    told = len(store.told)
+    await until(lambda: len(store.told) > told)
+    await repeats.close()
+    assert store.told[-1] == ["call:1"]
+
+
+async def test_who_asks_meanwhile_waits_for_what_is_being_told() -> None:
+    store = AwayStore()
+    store.away = False
+    store.swift.clear()
+    repeats = Repeats(store, GatewayLimits(settle_delay_seconds=60))
+    repeats.delivered(turn(1))
+    first = asyncio.create_task(repeats.flush())
+    await until(lambda: store.told)
+    repeats.delivered(turn(2))
+    others = [asyncio.create_task(repeats.flush()) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in others)
+    store.swift.set()
+    await asyncio.gather(first, *others)
+    assert store.told == [["call:1"], ["call:2"]]
+    await repeats.close()
+
+
+async def test_those_who_wait_for_a_store_that_is_away_share_one_more_try() -> None:
+    store = AwayStore()
+    store.swift.clear()
+    repeats = Repeats(store, GatewayLimits(settle_delay_seconds=60))
+    repeats.delivered(turn(1))
+    waiting = [asyncio.create_task(repeats.flush()) for _ in range(10)]
+    await until(lambda: store.told)
+    store.swift.set()
+    await asyncio.gather(*waiting)
+    assert store.told == [["call:1"], ["call:1"]]
+    await repeats.close()
+
+
+async def test_an_orderly_stop_tells_what_was_delivered() -> None:
+    store = MemoryStore()
+    limits = with_limits(settle_delay_seconds=3_600)
+    async with served(limits, ServerLimits(delivered_stay_seconds=0.05), store) as bench:
+        async with calling(bench) as http:
+            await http.post(PATH, json=ASKED, headers=count(0))
+            await until(lambda: bench.desk.repeats._settled)
+        assert store.turns
+    assert not store.turns
 
 
 async def test_old_turns_are_swept_while_new_ones_come() -> None:
