@@ -1,7 +1,7 @@
 """Sends an answer's entries as server-sent events, or waits for all of them."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +11,7 @@ from starlette.types import Receive
 
 from events import trace
 from events.answers import Entry, EntryEnd, Logprobs
+from events.conversations import EndKind
 from gateway.answer_streams import IDLE, AnswerStreamUnavailable, Idle
 from gateway.errors import AnswerExpired, Declined, Draining, Unavailable
 from gateway.open_streams import Interrupt, OpenStreams
@@ -47,12 +48,15 @@ class EventStream(SentEvents):
         *,
         patient: bool,
         seen_end: Callable[[UUID], None],
+        before_failure: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`before_failure`: what is to be done before a client learns that the answer failed."""
         super().__init__(open_streams, headers, patient=patient, about={"answer": str(answer)})
         self._answer = answer
         self._entries = entries
         self._frames = frames
         self._seen_end = seen_end
+        self._before_failure = before_failure
         self.whole = False
         """The end has been written."""
 
@@ -68,6 +72,8 @@ class EventStream(SentEvents):
                 frame = self._frames.entry(item)
                 if item.end is not None:
                     self._seen_end(self._answer)
+                    if item.end.kind is EndKind.FAIL and self._before_failure is not None:
+                        await self._before_failure()
                     await put(frame, more=False)
                     self.whole = True
                 elif frame:

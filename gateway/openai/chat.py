@@ -84,6 +84,7 @@ def routes(desk: Desk) -> APIRouter:
             {"location": stream_address(ref.answer)},
             patient=True,
             seen_end=desk.admission.ended,
+            before_failure=None if call.keyed else lambda: settle(ids),
         )
         return stream if call.keyed else watched(stream, ids, lambda: stream.whole)
 
@@ -108,12 +109,16 @@ def routes(desk: Desk) -> APIRouter:
             status, body = frames.failure(said.end)
             if call.keyed:  # the same failure would come again
                 headers |= NOT_AGAIN
-            else:  # a repeat is a new turn
-                await desk.repeats.settle((ids.tenant, ids.command))
+            else:
+                await settle(ids)
             return Response(orjson.dumps(body), status, headers, "application/json")
         content = orjson.dumps(frames.completion(head, said))
         response = Response(content, 200, headers, "application/json")
         return response if call.keyed else watched(response, ids, lambda: True)
+
+    async def settle(ids: Ids) -> None:
+        """A repeat of what failed is a new turn."""
+        await desk.repeats.settle((ids.tenant, ids.command))
 
     def watched(response: Response, ids: Ids, complete: Callable[[], bool]) -> Response:
         turn = ids.tenant, ids.command

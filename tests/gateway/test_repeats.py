@@ -237,11 +237,14 @@ async def test_a_repeat_joins_its_turn_although_there_is_no_room_for_a_new_one(
     assert turns(bench) == 1
 
 
-async def test_a_failed_answer_is_asked_for_anew(bench: Bench) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_failed_answer_is_asked_for_anew(bench: Bench, stream: bool) -> None:
     bench.streams.script = spoken("Hel", kind=EndKind.FAIL, reason="engine", error="It broke.")
-    assert (await send(bench)).status_code == 502
+    failed = await send(bench, stream=stream)
+    assert "It broke." in failed.text
+    assert failed.status_code == (200 if stream else 502)
     bench.streams.script = spoken("Hello")
-    assert (await send(bench, 1)).json()["choices"][0]["message"]["content"] == "Hello"
+    assert "Hello" in (await send(bench, 1, stream=stream)).text
     assert turns(bench) == 2
 
 
