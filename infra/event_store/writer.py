@@ -24,7 +24,7 @@ from eventsourcing.persistence import (
 from psycopg_pool import PoolTimeout
 
 from commands.errors import CommandReused, StoreSaturated, StoreUnavailable
-from commands.store import Append, PositionTaken, Receipt
+from commands.store import Append, Attempt, PositionTaken, Receipt
 from infra.event_store.recorder import CommandKey, StoredCommand
 
 log = logging.getLogger("thalweg.event_store")
@@ -171,23 +171,30 @@ class Writer:
             deferred = remaining
 
     def _take(self, deferred: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
-        """The next group, in which no two have a command id or a stream in common; and the rest."""
+        """The next group, in which no two have a command id or a stream in common; and the rest.
+
+        Nor is a repeat in one group with a turn that it may join: a group looks for those before
+        any of it is stored.
+        """
         group: list[Waiting] = []
         later: list[Waiting] = []
         seen: set[CommandKey | UUID] = set()
+        lowest: dict[tuple[UUID, bytes], int] = {}
         size = 0
         candidates = deque(deferred)
         while len(group) < self.per_transaction_max and len(later) < self.per_transaction_max:
             if not candidates and not self._queue:
                 break
             waiting = (candidates or self._queue).popleft()
-            if waiting.key in seen or waiting.append.stream in seen:
+            joins = _joins(waiting.append.attempt, lowest)
+            if joins or waiting.key in seen or waiting.append.stream in seen:
                 later.append(waiting)
                 continue
             if group and size + waiting.bytes > TRANSACTION_BYTES_MAX:
                 later.append(waiting)
                 break
             seen.update((waiting.key, waiting.append.stream))
+            _note(waiting.append.attempt, lowest)
             size += waiting.bytes
             group.append(waiting)
         return group, later + list(candidates)
@@ -272,6 +279,19 @@ def _outcome_of_stored(waiting: Waiting, stored: StoredCommand) -> Receipt | Bas
     if waiting.unsure:
         return Receipt(receipt.stream, receipt.position, receipt.stored_at)
     return receipt
+
+
+def _joins(attempt: Attempt | None, lowest: dict[tuple[UUID, bytes], int]) -> bool:
+    """Whether it may join a turn that an attempt of a lower number begins."""
+    if attempt is None:
+        return False
+    return lowest.get((attempt.key, attempt.asked), attempt.number) < attempt.number
+
+
+def _note(attempt: Attempt | None, lowest: dict[tuple[UUID, bytes], int]) -> None:
+    if attempt is not None:
+        turn = attempt.key, attempt.asked
+        lowest[turn] = min(attempt.number, lowest.get(turn, attempt.number))
 
 
 def _expired(waiting: Waiting) -> bool:
