@@ -171,6 +171,7 @@ class EventRecorder(PostgresApplicationRecorder):
         group: Group | None = kwargs.get("group")
         if group is None:
             return
+        group.joined.clear()  # what an attempt joined that was rolled back is not joined
         self._join(curs, group)
         appends = group.new
         if not appends:

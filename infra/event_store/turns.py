@@ -7,6 +7,7 @@ rows out step over what a writer holds.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.postgres import PostgresDatastore
@@ -36,20 +37,32 @@ CREATE_TURNS = SQL(
 CREATE_TURNS_ASKED = SQL(
     "CREATE INDEX IF NOT EXISTS turns_asked ON {schema}.turns (key, asked, began_at)"
 )
+CREATE_TURNS_JOINED = SQL(
+    "CREATE INDEX IF NOT EXISTS turns_joined ON {schema}.turns (joined_by)"
+    " WHERE joined_by IS NOT NULL"
+)
 CREATE_TURNS_BEGAN = SQL("CREATE INDEX IF NOT EXISTS turns_began ON {schema}.turns (began_at)")
 INSERT_TURNS = SQL(
     "INSERT INTO {schema}.turns (tenant, command, key, asked, attempt) SELECT * FROM"
     " unnest(%s::uuid[], %s::text[], %s::uuid[], %s::bytea[], %s::integer[])"
 )
+# Two looks, each by an index: an OR of them would read and sort every equal turn.
+FIND_TURN = SQL(
+    "SELECT tenant, command FROM ("
+    "(SELECT tenant, command, 1 AS choice FROM {schema}.turns"
+    " WHERE joined_by = %(command)s"  # a fresh id, of one call only
+    " AND began_at > statement_timestamp() - make_interval(secs => %(seconds)s) LIMIT 1)"
+    " UNION ALL "
+    "(SELECT tenant, command, 2 AS choice FROM {schema}.turns"
+    " WHERE key = %(key)s AND asked = %(asked)s AND attempt < %(number)s"
+    " AND began_at > statement_timestamp() - make_interval(secs => %(seconds)s)"
+    " ORDER BY began_at DESC LIMIT 1)"
+    ") AS found ORDER BY choice LIMIT 1"
+)
 JOIN_TURN = SQL(
     "WITH joined AS ("
     " UPDATE {schema}.turns SET attempt = %(number)s, joined_by = %(command)s"
-    " WHERE (tenant, command) = ("
-    "  SELECT tenant, command FROM {schema}.turns"
-    "  WHERE key = %(key)s AND asked = %(asked)s"
-    "  AND began_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
-    "  AND (attempt < %(number)s OR joined_by = %(command)s)"
-    "  ORDER BY joined_by IS NOT DISTINCT FROM %(command)s DESC, began_at DESC LIMIT 1)"
+    " WHERE (tenant, command) = ({find})"
     " RETURNING tenant, command)"
     " SELECT command, stream, position, stored_at FROM joined"
     " JOIN {schema}.commands USING (tenant, command)"
@@ -78,17 +91,18 @@ class Turns:
         self._datastore = datastore
         self._table = events_table
         self._seconds = repeat_seconds_max
-        creating = (CREATE_TURNS, CREATE_TURNS_ASKED, CREATE_TURNS_BEGAN)
+        creating = (CREATE_TURNS, CREATE_TURNS_ASKED, CREATE_TURNS_JOINED, CREATE_TURNS_BEGAN)
         self.create = [self._sql(statement) for statement in creating]
-        self._insert, self._join_one, self._settle, self._sweep, self._lock = (
+        self._insert, self._settle, self._sweep, self._lock = (
             self._sql(statement).as_bytes(None)
-            for statement in (INSERT_TURNS, JOIN_TURN, SETTLE_TURNS, SWEEP_TURNS, LOCK_EVENTS)
+            for statement in (INSERT_TURNS, SETTLE_TURNS, SWEEP_TURNS, LOCK_EVENTS)
         )
+        self.find_one = self._sql(FIND_TURN).as_bytes(None)
+        self.join_one = self._sql(JOIN_TURN, find=self._sql(FIND_TURN)).as_bytes(None)
 
-    def _sql(self, statement: SQL) -> Composed:
-        return statement.format(
-            schema=Identifier(self._datastore.schema), table=Identifier(self._table)
-        )
+    def _sql(self, statement: SQL, **parts: Composed) -> Composed:
+        schema, table = Identifier(self._datastore.schema), Identifier(self._table)
+        return statement.format(schema=schema, table=table, **parts)
 
     # In the transaction of an append, under the table lock ---------------------------------------
 
@@ -98,7 +112,7 @@ class Turns:
         for append in group.appends:
             if append.attempt is not None and append.attempt.number > 0:
                 cursor = curs.connection.cursor()
-                self._execute_join(cursor, append.command, append.attempt)
+                cursor.execute(self.join_one, self.values(append.command, append.attempt))
                 asked.append((append, cursor))
         for append, cursor in asked:
             receipt = _joined(cursor)
@@ -123,10 +137,17 @@ class Turns:
     # On its own -----------------------------------------------------------------------------------
 
     def join(self, command: str, attempt: Attempt) -> Receipt | None:
-        """Joins one repeat to its turn, if there is one, in a transaction of its own."""
+        """Joins one repeat to its turn, if there is one, in a transaction of its own.
+
+        The lock is taken only if one is seen: those who repeat a refused call hold up nobody.
+        """
+        with self._datastore.get_connection() as connection:
+            found = connection.execute(self.find_one, self.values(command, attempt)).fetchone()
+        if found is None:
+            return None
         with self._datastore.transaction(commit=True) as curs:
             curs.execute(self._lock)
-            self._execute_join(curs, command, attempt)
+            curs.execute(self.join_one, self.values(command, attempt))
             return _joined(curs)
 
     def settle(self, turns: Sequence[CommandKey]) -> None:
@@ -141,9 +162,15 @@ class Turns:
         with self._datastore.get_connection() as connection:
             return connection.execute(self._sweep, (self._seconds, SWEPT_TURNS_MAX)).rowcount
 
-    def _execute_join(self, curs: Cursor[DictRow], command: str, attempt: Attempt) -> None:
-        values = {"key": attempt.key, "asked": attempt.asked, "number": attempt.number}
-        curs.execute(self._join_one, {**values, "command": command, "seconds": self._seconds})
+    def values(self, command: str, attempt: Attempt) -> dict[str, Any]:
+        """What `find_one` and `join_one` ask with."""
+        return {
+            "command": command,
+            "key": attempt.key,
+            "asked": attempt.asked,
+            "number": attempt.number,
+            "seconds": self._seconds,
+        }
 
 
 def _joined(curs: Cursor[DictRow]) -> Receipt | None:

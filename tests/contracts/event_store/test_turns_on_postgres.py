@@ -1,0 +1,145 @@
+"""Turns on Postgres: what holds up whom, what a rolled back attempt leaves, and what joins cost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from eventsourcing.persistence import StoredEvent
+from psycopg import Cursor
+from psycopg.errors import PipelineAborted
+from psycopg.rows import DictRow
+
+from commands.store import Append, Attempt
+from infra.event_store import ConversationStore
+from infra.event_store.answers import ConversationRecorder
+from infra.event_store.mapper import EventMapper
+from infra.event_store.recorder import CommandKey
+from infra.event_store.store import open_recorder
+from tests.contracts.event_store.appends import TENANT, append
+
+pytestmark = pytest.mark.slow
+KEY = UUID(int=77)
+MOMENT_SECONDS = 1.0
+"""Long enough for a read that waits for nothing; a wait for a lock takes longer."""
+EQUAL_TURNS = 50_000
+
+EXPLAIN = b"EXPLAIN (ANALYZE, FORMAT JSON) "
+LOCK = "LOCK TABLE conversations.stored_events IN EXCLUSIVE MODE"
+MANY_TURNS = (
+    "INSERT INTO conversations.turns (tenant, command, key, asked, attempt, began_at)"
+    " SELECT %s, 'call:' || n, %s, 'asked', 0, clock_timestamp() - make_interval(secs => n / 1e3)"
+    f" FROM generate_series(1, {EQUAL_TURNS}) AS n"
+)
+
+
+def attempt(number: int) -> Attempt:
+    return Attempt(KEY, b"asked", number)
+
+
+def send(number: int) -> Append:
+    return append(attempt=attempt(number))
+
+
+@pytest.fixture
+async def someone(conversations_url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A transaction of somebody else."""
+    async with await psycopg.AsyncConnection.connect(conversations_url) as connection:
+        yield connection
+        await connection.rollback()
+
+
+async def test_a_repeat_with_nothing_to_join_waits_for_no_lock(
+    conversations: ConversationStore, someone: psycopg.AsyncConnection[Any]
+) -> None:
+    await conversations.append(send(0))
+    await conversations.append(send(1))
+    await someone.execute(LOCK)
+    async with asyncio.timeout(MOMENT_SECONDS):
+        assert await conversations.join("call:used", attempt(1)) is None
+        assert await conversations.join("call:else", Attempt(KEY, b"else", 1)) is None
+    joining = asyncio.create_task(conversations.join("call:joins", attempt(2)))
+    done, _ = await asyncio.wait([joining], timeout=0.2)
+    assert not done  # what it has seen may be joined by others meanwhile
+    await someone.rollback()
+    assert (await joining) is not None
+
+
+async def test_a_send_and_its_repeat_that_come_together_are_one_turn(
+    conversations: ConversationStore, someone: psycopg.AsyncConnection[Any]
+) -> None:
+    await someone.execute(LOCK)
+    first = send(0)
+    given = [append(), first, send(1), send(2)]
+    sending = [asyncio.create_task(conversations.append(one)) for one in given]
+    await asyncio.wait(sending, timeout=0.2)
+    await someone.rollback()
+    receipts = await asyncio.gather(*sending)
+    assert [one.joined for one in receipts] == [None, None, first.command, first.command]
+
+
+class RolledBackOnce(ConversationRecorder):
+    """Rolls back the next append that joins something, as psycopg does now and then; what it had
+    joined is settled before it is tried again."""
+
+    settles: CommandKey | None = None
+    rolled_back = False
+
+    def _insert_events(
+        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> None:
+        if self.rolled_back and self.settles is not None:
+            self.turns.settle([self.settles])
+        super()._insert_events(curs, stored_events, **kwargs)
+        if self.settles is not None and not self.rolled_back:
+            assert kwargs["group"].joined
+            self.rolled_back = True
+            raise PipelineAborted
+
+
+def test_what_a_rolled_back_attempt_joined_is_not_joined(conversations_url: str) -> None:
+    recorder = open_recorder(RolledBackOnce, "conversations", conversations_url, connections_max=2)
+    first, repeat = send(0), send(1)
+    recorder.store([first], rows(first))
+    recorder.settles = (first.tenant, first.command)
+    receipt = recorder.store([repeat], rows(repeat))[repeat.tenant, repeat.command]
+    assert recorder.rolled_back
+    assert (receipt.joined, receipt.stream) == (None, repeat.stream)
+    assert [one.originator_id for one in recorder.select_events(repeat.stream)] == [repeat.stream]
+    recorder.datastore.close()
+
+
+def rows(given: Append) -> list[StoredEvent]:
+    return [EventMapper().encode(recorded) for recorded in given.events]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_a_join_reads_few_of_many_equal_turns(
+    conversations: ConversationStore,
+    someone: psycopg.AsyncConnection[Any],
+    analyzed: bool,
+) -> None:
+    await someone.execute(MANY_TURNS, (TENANT, KEY))
+    if analyzed:
+        await someone.execute("ANALYZE conversations.turns")
+    turns = conversations.recorder.turns
+    for command, number in (("call:new", 1), ("call:new", 2), ("call:joined", 1)):
+        values = turns.values(command, attempt(number))
+        for statement in (turns.find_one, turns.join_one):
+            cursor = await someone.execute(EXPLAIN + statement, values)
+            row = await cursor.fetchone()
+            assert row is not None
+            assert max(rows_read(row[0][0]["Plan"])) <= 2, row
+        await someone.execute(
+            "UPDATE conversations.turns SET joined_by = 'call:joined',"
+            " attempt = 1 WHERE command = 'call:1'"
+        )
+
+
+def rows_read(plan: dict[str, Any]) -> Iterator[float]:
+    """By each step of a plan: those that it passed on, and those that it left out."""
+    yield plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    for step in plan.get("Plans", ()):
+        yield from rows_read(step)
