@@ -19,7 +19,7 @@ class Receipt:
     stored_at: datetime
     """The database's time. The same command gives the same receipt for ever."""
     repeated: bool = False
-    """The command had been stored before; nothing was stored now."""
+    """The command had been stored before, or changed nothing; no event was stored now."""
     joined: str | None = None
     """The earlier command that this one turned out to be a repeat of; the rest is that one's."""
 
@@ -75,6 +75,16 @@ class EventStore(Protocol):
         within `repeat_seconds_max`, was not settled, and whose last attempt has a lower number is
         joined, in the same transaction: its receipt is returned, with `joined`, and nothing is
         stored. Else a new turn begins, so that each turn is joined once by each number.
+        """
+
+    async def keep_command(
+        self, tenant: UUID, command: str, fingerprint: bytes, stream: UUID, position: int
+    ) -> Receipt:
+        """Stores the idempotency row of a command that changed nothing of the stream at `position`.
+
+        A repeat changes nothing either then, however the stream went on. There is no event of it:
+        nobody who reads the log hears of it. The same command again: returns the stored receipt.
+        Raises CommandReused, and StoreUnavailable: then it may have been stored.
         """
 
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:

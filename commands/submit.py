@@ -59,6 +59,7 @@ class Commands(Generic[State]):
         *,
         expected_position: int | None = None,
         new_stream: bool = False,
+        keyed: bool = False,
         attempt: Attempt | None = None,
         subject_of_stream: bool = False,
     ) -> Receipt:
@@ -67,8 +68,9 @@ class Commands(Generic[State]):
         `asked` is the fingerprint of the request. `new_stream` says that the stream should not
         exist yet, so that it is not even read. With `subject_of_stream` the events are about whom
         the stream's first event is about, and about `meta`'s subject only if there is none. A
-        decision of no events is a success that stores nothing. `attempt` may make it a repeat: see
-        EventStore.append. Raises Refused.
+        decision of no events is a success that stores no event; if the command's id is `keyed`, its
+        client may send it again when the stream has gone on, so it is kept that there was nothing
+        to do. `attempt` may make it a repeat: see EventStore.append. Raises Refused.
         """
         for tried in range(SUBMIT_ATTEMPTS_MAX):
             assume_empty = new_stream and tried == 0
@@ -95,7 +97,7 @@ class Commands(Generic[State]):
                     return stored
                 raise
             if not decided:
-                return await self._nothing_new(stream, recorded, meta, asked)
+                return await self._nothing_new(stream, recorded, meta, asked, keyed)
             append = Append(meta.tenant, meta.command, asked, stream, numbered, attempt)
             try:
                 return await self._store.append(append)
@@ -107,8 +109,13 @@ class Commands(Generic[State]):
         return self._decider.replay(await self._store.load(stream))
 
     async def _nothing_new(
-        self, stream: UUID, recorded: Sequence[Recorded], meta: Meta, asked: bytes
+        self, stream: UUID, recorded: Sequence[Recorded], meta: Meta, asked: bytes, keyed: bool
     ) -> Receipt:
+        if keyed:
+            kept = await self._store.keep_command(
+                meta.tenant, meta.command, asked, stream, len(recorded)
+            )
+            return replace(kept, repeated=True)
         stored = await self._store.receipt(meta.tenant, meta.command, asked)
         if stored is not None:
             return stored

@@ -155,6 +155,7 @@ class Desk:
                     meta,
                     call.asked,
                     new_stream=new_stream,
+                    keyed=call.keyed,
                     attempt=call.attempt,
                     subject_of_stream=subject is None,
                 ),

@@ -256,3 +256,8 @@ class _LoadedBefore:
 
     async def receipt(self, tenant: UUID, command: str, asked: bytes) -> Receipt | None:
         return await self._store.receipt(tenant, command, asked)
+
+    async def keep_command(
+        self, tenant: UUID, command: str, asked: bytes, stream: UUID, position: int
+    ) -> Receipt:
+        return await self._store.keep_command(tenant, command, asked, stream, position)

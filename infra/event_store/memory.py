@@ -109,6 +109,13 @@ class MemoryStore:
             self.turns[key] = MemoryTurn(append.attempt, append.attempt.number)
         return Receipt(stored.stream, stored.position, stored.stored_at)
 
+    async def keep_command(
+        self, tenant: UUID, command: str, fingerprint: bytes, stream: UUID, position: int
+    ) -> Receipt:
+        fresh = StoredCommand(stream, position, fingerprint, datetime.now(UTC))
+        stored = self.recorder.commands.setdefault((tenant, command), fresh)
+        return receipt_of(Append(tenant, command, fingerprint, stream, ()), stored)
+
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
         stored = self.recorder.commands.get((tenant, command))
         if stored is None:

@@ -82,6 +82,10 @@ INSERT_COMMANDS = SQL(
     "%s::uuid[], %s::text[], %s::uuid[], %s::bigint[], %s::bytea[])"
     " RETURNING tenant, command, stored_at"
 )
+KEEP_COMMAND = SQL(
+    "INSERT INTO {schema}.commands (tenant, command, stream, position, fingerprint)"
+    " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+)
 SELECT_COMMANDS = SQL(
     "SELECT tenant, command, stream, position, fingerprint, stored_at FROM {schema}.commands"
     " JOIN unnest(%s::uuid[], %s::text[]) AS wanted (tenant, command) USING (tenant, command)"
@@ -122,6 +126,7 @@ class EventRecorder(PostgresApplicationRecorder):
         ]
         self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_bytes(None)
         self._insert_commands = self._query(INSERT_COMMANDS)
+        self._keep_command = self._query(KEEP_COMMAND)
         self._select_commands = self._query(SELECT_COMMANDS)
         self._select_heads = self._query(SELECT_HEADS)
 
@@ -232,6 +237,17 @@ class EventRecorder(PostgresApplicationRecorder):
             }
             group.cursor.close()
         return super()._fetch_ids_after_insert_events(curs, stored_events, **kwargs)
+
+    def keep_command(
+        self, key: CommandKey, fingerprint: bytes, stream: UUID, position: int
+    ) -> StoredCommand:
+        """Stores the row of a command without events, if there is none yet; returns what there is.
+
+        Without the lock of appends: it is one row, and of two with one id the other finds it.
+        """
+        with self.datastore.get_connection() as connection:
+            connection.execute(self._keep_command, (*key, stream, position, fingerprint))
+        return self.stored_commands([key])[key]
 
     # Reading ----------------------------------------------------------------------------------
 

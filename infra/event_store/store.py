@@ -79,6 +79,17 @@ class PostgresEventStore(Generic[R]):
         stored_events = [self._mapper.encode(recorded) for recorded in append.events]
         return await self._writer.append(append, stored_events)
 
+    async def keep_command(
+        self, tenant: UUID, command: str, fingerprint: bytes, stream: UUID, position: int
+    ) -> Receipt:
+        key, given = (tenant, command), Append(tenant, command, fingerprint, stream, ())
+        return receipt_of(
+            given,
+            await self._read(
+                lambda: self.recorder.keep_command(key, fingerprint, stream, position)
+            ),
+        )
+
     async def receipt(self, tenant: UUID, command: str, fingerprint: bytes) -> Receipt | None:
         key = (tenant, command)
         found = await self._read(lambda: self.recorder.stored_commands([key]))

@@ -15,11 +15,13 @@ from commands.conversations import (
     Conversation,
     PostMessage,
     RecordAnswer,
+    RenameConversation,
     StartConversation,
     cancel_answer,
     complete_once,
     post_message,
     record_answer,
+    rename_conversation,
     start_conversation,
 )
 from commands.errors import (
@@ -56,6 +58,7 @@ class Sender:
         *,
         expected_position: int | None = None,
         new_stream: bool = False,
+        keyed: bool = False,
     ) -> Receipt:
         meta = Meta(T, command, "key", "ada", datetime.now(UTC), UUID(int=7))
         return await self.commands.submit(
@@ -65,6 +68,7 @@ class Sender:
             asked,
             expected_position=expected_position,
             new_stream=new_stream,
+            keyed=keyed,
         )
 
 
@@ -77,6 +81,10 @@ POST = decision(post_message, PostMessage(C, None, new_message(), ask()))
 CANCEL = decision(cancel_answer, CancelAnswer(C, A))
 RECORD = decision(record_answer, RecordAnswer(ended()))
 ONCE = decision(complete_once, CompleteOnce(C, (new_message(),), ask()))
+
+
+def named(title: str) -> Decide:
+    return decision(rename_conversation, RenameConversation(C, title))
 
 
 async def test_a_repeated_command_gets_the_same_receipt_however_the_stream_went_on() -> None:
@@ -132,6 +140,27 @@ async def test_a_decision_of_nothing_stores_nothing_and_succeeds() -> None:
     assert (await sender.submit(CANCEL, "key:cancel-too")).position == 4
     assert (await sender.submit(CANCEL, "key:cancel")).repeated
     assert len(await sender.store.load(C)) == 4
+
+
+async def test_a_keyed_command_that_had_nothing_to_do_does_nothing_later() -> None:
+    sender = Sender()
+    await sender.submit(START, "key:start")
+    await sender.submit(named("A"), "key:a")
+    first = await sender.submit(named("A"), "key:nothing", keyed=True)
+    assert (first.position, first.repeated) == (2, True)
+    await sender.submit(named("B"), "key:b")
+    assert await sender.submit(named("A"), "key:nothing", keyed=True) == first
+    with pytest.raises(CommandReused):
+        await sender.submit(named("A"), "key:nothing", fingerprint("another"), keyed=True)
+    assert (await sender.commands.load(C)).title == "B"
+
+
+async def test_of_other_commands_that_had_nothing_to_do_nothing_is_kept() -> None:
+    sender = Sender()
+    await sender.submit(START, "key:start")
+    await sender.submit(named("A"), "call:1")
+    await sender.submit(named("A"), "call:2")
+    assert await sender.store.receipt(T, "call:2", ASKED) is None
 
 
 async def test_an_event_that_is_too_large_is_refused_before_it_is_stored() -> None:

@@ -103,6 +103,18 @@ async def test_what_is_already_so_is_no_event(http: httpx2.AsyncClient, bench: B
     assert bench.events(conversation.conversation)[-1].event.title is None
 
 
+async def test_a_keyed_change_that_was_so_already_is_not_made_later(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    conversation = await talk(http, title="A")
+    first = await conversation.change("k", title="A")
+    assert (await conversation.change(title="B")).status_code == 200
+    again = await conversation.change("k", title="A")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert bench.events(conversation.conversation)[-1].event.title == "B"
+    assert (await conversation.change("k", title="C")).status_code == 422
+
+
 async def test_a_change_of_nothing_is_refused(http: httpx2.AsyncClient) -> None:
     conversation = await talk(http)
     for body in ({}, {"user": "ann"}):

@@ -79,6 +79,43 @@ async def test_tenants_have_command_ids_of_their_own(store: Store) -> None:
     assert not second.repeated
 
 
+async def test_a_command_that_changed_nothing_is_kept_without_an_event(store: Store) -> None:
+    given = append()
+    await store.append(given)
+    logged = store.recorder.max_notification_id()
+    kept = await store.keep_command(TENANT, "key:nothing", b"asked", given.stream, 1)
+    assert (kept.stream, kept.position, kept.repeated) == (given.stream, 1, True)
+    assert store.recorder.max_notification_id() == logged
+    assert list(await store.load(given.stream)) == list(given.events)
+    assert await store.receipt(TENANT, "key:nothing", b"asked") == kept
+    assert await store.keep_command(TENANT, "key:nothing", b"asked", given.stream, 7) == kept
+    late = append(message(given.stream), stream=given.stream, after=1, command="key:nothing")
+    assert await store.append(late) == kept
+    assert list(await store.load(given.stream)) == list(given.events)
+    with pytest.raises(CommandReused):
+        await store.keep_command(TENANT, "key:nothing", b"else", given.stream, 1)
+
+
+async def test_what_was_stored_with_events_is_not_kept_anew(store: Store) -> None:
+    given = append(command="key:stored")
+    receipt = await store.append(given)
+    kept = await store.keep_command(TENANT, "key:stored", b"asked", given.stream, 0)
+    assert kept == Receipt(receipt.stream, 1, receipt.stored_at, repeated=True)
+
+
+async def test_of_an_append_and_a_keeping_of_one_command_at_once_one_is_stored(
+    store: Store,
+) -> None:
+    for number in range(20):
+        given = append(command=f"key:both:{number}")
+        first, second = await asyncio.gather(
+            store.append(given),
+            store.keep_command(TENANT, given.command, b"asked", given.stream, 0),
+        )
+        assert (first.position, first.stored_at) == (second.position, second.stored_at)
+        assert len(await store.load(given.stream)) == first.position
+
+
 async def test_two_hundred_equal_commands_at_once_are_one_append(store: Store) -> None:
     given = append(command="key:storm")
     receipts = await asyncio.gather(*(store.append(given) for _ in range(200)))
