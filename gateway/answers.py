@@ -16,10 +16,9 @@ from events.ids import AnswerId, ConversationId
 from gateway import problems
 from gateway.answer_streams import AnswerRef
 from gateway.desk import Desk
-from gateway.errors import AnswerExpired, Declined, Draining, InvalidRequest, NotFound, status_of
+from gateway.errors import Declined, Draining, InvalidRequest, NotFound, status_of
 from gateway.event_stream import EventStream, peeked
 from gateway.intake import call_of, id_in_path, read_object
-from gateway.ports import AnswerRow, Caller
 
 _CURSOR = re.compile(r"[0-9]{1,9}")
 
@@ -72,21 +71,12 @@ class NativeFrames:
 def routes(desk: Desk) -> APIRouter:
     router = APIRouter()
 
-    async def found(request: Request, caller: Caller) -> tuple[AnswerId, AnswerRow]:
-        """The answer that the address names, if it is the caller's."""
-        answer = AnswerId(id_in_path(request, "answer"))
-        row = await desk.gateway.answers.find_answer(answer)
-        if row is None or row.tenant != caller.tenant:
-            raise NotFound(f"answer {answer}")
-        return answer, row
-
     @router.get("/api/answers/{answer}/stream")
     async def stream(request: Request) -> Response:
         caller = await desk.caller(request)
         after = cursor_of(request)
-        answer, row = await found(request, caller)
-        if row.expired:  # whatever has its words still: a live stream, the log
-            raise AnswerExpired(answer)
+        answer = AnswerId(id_in_path(request, "answer"))
+        row = await desk.readable(caller, answer)
         desk.join_turn(answer)
         conversation = ConversationId(row.conversation)
         ref = AnswerRef(answer, conversation, caller.tenant, ended=row.ended)
@@ -114,7 +104,10 @@ def routes(desk: Desk) -> APIRouter:
         if body:
             raise InvalidRequest("a cancel has no body; leave it out")
         call = call_of(request, desk.gateway, caller, body)
-        answer, row = await found(request, caller)
+        answer = AnswerId(id_in_path(request, "answer"))
+        row = await desk.gateway.answers.find_answer(answer)
+        if row is None or row.tenant != caller.tenant:
+            raise NotFound(f"answer {answer}")
         command = CancelAnswer(ConversationId(row.conversation), answer)
 
         def decide(state: Conversation) -> list[Event]:

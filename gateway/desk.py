@@ -17,12 +17,19 @@ from events.conversations import Band, Sampling
 from events.envelope import Event, Meta
 from events.ids import AnswerId, ConversationId
 from gateway.admission import AdmissionControl
-from gateway.errors import Declined, NoModelKnown, PerhapsAccepted, UnknownModel
+from gateway.errors import (
+    AnswerExpired,
+    Declined,
+    NoModelKnown,
+    NotFound,
+    PerhapsAccepted,
+    UnknownModel,
+)
 from gateway.intake import Body, Call, call_of, id_in_path, read_object, validated
 from gateway.keys import KeyRing
 from gateway.open_streams import OpenStreams
 from gateway.parts import Gateway
-from gateway.ports import Caller
+from gateway.ports import AnswerRow, Caller
 from gateway.repeats import Repeats
 
 log = logging.getLogger("thalweg.gateway")
@@ -174,6 +181,18 @@ class Desk:
         self._turns[answer] = turn
         while len(self._turns) > TURNS_KEPT_MAX:
             self._turns.popitem(last=False)
+
+    async def readable(self, caller: Caller, answer: UUID) -> AnswerRow:
+        """An answer that the caller may read now. Raises NotFound, AnswerExpired.
+
+        The sources of its stream do not ask: a live stream or the log may have its words still.
+        """
+        row = await self.gateway.answers.find_answer(answer)
+        if row is None or row.tenant != caller.tenant or row.gone:
+            raise NotFound(f"answer {answer}")
+        if row.expired:
+            raise AnswerExpired(answer)
+        return row
 
     def join_turn(self, answer: UUID) -> None:
         """The stream of an answer that was asked for here belongs to its turn's trace."""

@@ -22,7 +22,7 @@ from events.answers import Entry
 from gateway import problems
 from gateway.answers import entry_fields
 from gateway.desk import Desk
-from gateway.errors import Declined, InvalidKey, InvalidRequest, NotFound
+from gateway.errors import AnswerExpired, Declined, InvalidKey, InvalidRequest, NotFound
 from gateway.feed_answers import FollowedAnswers
 from gateway.feed_cursor import FOLLOWED_MAX, FeedCursor, parse
 from gateway.histories import shown
@@ -78,7 +78,9 @@ def routes(desk: Desk) -> APIRouter:
             caller, subject, lambda: desk.caller(request), str(request.state.request_id)
         )
         named = answers_named(asked.tokens)
-        conversations = {answer: await conversation_of(caller, answer) for answer in named or ()}
+        conversations = {
+            answer: (await desk.readable(caller, answer)).conversation for answer in named or ()
+        }
         if cursor is None:
             number = await desk.gateway.histories.last_number(caller.tenant, subject)
             cursor = FeedCursor(number)
@@ -86,18 +88,13 @@ def routes(desk: Desk) -> APIRouter:
             return Feed(desk, reading, reader, cursor.number)
         if not named:
             for answer in cursor.answers:
-                with suppress(NotFound):  # an id of another installation, perhaps
-                    conversations[answer] = await conversation_of(caller, answer)
+                # Of another installation, perhaps, or gone since.
+                with suppress(NotFound, AnswerExpired):
+                    conversations[answer] = (await desk.readable(caller, answer)).conversation
             conversations |= await desk.gateway.histories.answering(caller.tenant, subject)
         made = Feed(desk, reading, reader, cursor.number)
         made.follow(conversations, cursor, fixed=bool(named))
         return made
-
-    async def conversation_of(caller: Caller, answer: UUID) -> UUID:
-        row = await desk.gateway.answers.find_answer(answer)
-        if row is None or row.tenant != caller.tenant:
-            raise NotFound(f"answer {answer}")
-        return row.conversation
 
     return router
 

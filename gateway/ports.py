@@ -42,6 +42,10 @@ class AnswerRow(Protocol):
     def expired(self) -> bool:
         """It was not to be stored, and nobody can read it any more."""
 
+    @property
+    def gone(self) -> bool:
+        """It was deleted with its conversation, and nobody is to read it any more."""
+
 
 class Answers(Protocol):
     async def find_answer(self, answer: UUID) -> AnswerRow | None:

@@ -67,6 +67,8 @@ def routes(desk: Desk) -> APIRouter:
         desk.join_turn(ids.answer)
         if receipt.joined is not None:
             ids = Ids(caller.tenant, receipt.joined)
+        if receipt.repeated:  # of long ago, perhaps
+            await desk.readable(caller, ids.answer)
         head = frames.Head(ids.answer, int(receipt.stored_at.timestamp()), asked.model, asked.band)
         ref = AnswerRef(ids.answer, ids.conversation, ids.tenant, not receipt.repeated)
         if asked.stream:

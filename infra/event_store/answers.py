@@ -2,6 +2,7 @@
 
 It is written in the transaction of the events themselves, so it never lags. The write side needs
 it: a work item, a cancel or a stream names an answer, and admission counts those that are open.
+Deletions stand beside it: whoever has the id of an answer must not read for ever what was deleted.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,16 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL
 
-from events.conversations import AnswerEnded, AnswerRequested
+from events.conversations import AnswerEnded, AnswerRequested, ConversationDeleted
 from events.envelope import Recorded
 from events.ids import AnswerId, ConversationId, TenantId
 from infra.event_store.content_keys import ContentKeyRecorder
 from infra.event_store.recorder import EVENTS_TABLE, Group
 from infra.event_store.turns import REPEAT_SECONDS_MAX, Turns
+
+STOPPED_READABLE_SECONDS = 60.0
+"""An answer that a deletion has stopped can be read for so long after its end: whoever was reading
+it, and comes again with a cursor, gets the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class AnswerRow:
     """Since it was asked for."""
     expired: bool = False
     """Its conversation was not to be stored, and the key is gone: nobody can read it any more."""
+    gone: bool = False
+    """Its conversation was deleted, and it had ended by then or STOPPED_READABLE_SECONDS ago."""
 
 
 CREATE_ANSWERS = SQL(
@@ -51,6 +58,15 @@ CREATE_ANSWERS = SQL(
 CREATE_OPEN_ANSWERS = SQL(
     "CREATE INDEX IF NOT EXISTS open_answers ON {schema}.answers (tenant) WHERE ended_at IS NULL"
 )
+CREATE_DELETED = SQL(
+    "CREATE TABLE IF NOT EXISTS {schema}.deleted_conversations ("
+    " conversation uuid PRIMARY KEY,"
+    " deleted_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+)
+INSERT_DELETED = SQL(
+    "INSERT INTO {schema}.deleted_conversations (conversation) SELECT unnest(%s::uuid[])"
+    " ON CONFLICT DO NOTHING"
+)
 INSERT_ANSWERS = SQL(
     "INSERT INTO {schema}.answers (answer, tenant, conversation, deadline_seconds)"
     " SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::double precision[])"
@@ -60,10 +76,15 @@ END_ANSWERS = SQL(
     " WHERE answer = ANY(%s::uuid[]) AND ended_at IS NULL"
 )
 SELECT_ANSWER = SQL(
-    "SELECT answer, tenant, conversation, ended_at IS NOT NULL AS ended,"
+    "SELECT answer, tenant, answers.conversation, ended_at IS NOT NULL AS ended,"
     " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds,"
-    " stream IS NOT NULL AND key IS NULL AS expired"
+    " stream IS NOT NULL AND key IS NULL AS expired,"
+    " coalesce(ended_at < greatest("
+    "  deleted_at, clock_timestamp() - make_interval(secs => %s)), false)"
+    "  AND deleted_at IS NOT NULL AS gone"
     " FROM {schema}.answers LEFT JOIN {schema}.content_keys ON stream = conversation"
+    " LEFT JOIN {schema}.deleted_conversations AS deleted"
+    "  ON deleted.conversation = answers.conversation"
     " WHERE answer = %s"
 )
 COUNT_OPEN = SQL(
@@ -75,6 +96,8 @@ class ConversationRecorder(ContentKeyRecorder):
     """Also keeps the index of answers, the turns that may be joined, and the keys of conversations
     that are not stored."""
 
+    stopped_readable_seconds = STOPPED_READABLE_SECONDS
+
     def __init__(
         self,
         datastore: PostgresDatastore,
@@ -85,7 +108,8 @@ class ConversationRecorder(ContentKeyRecorder):
         super().__init__(datastore, events_table_name=events_table_name)
         self.turns = Turns(datastore, events_table_name, repeat_seconds_max=repeat_seconds_max)
         self.sql_create_statements += [self._sql(CREATE_ANSWERS), self._sql(CREATE_OPEN_ANSWERS)]
-        self.sql_create_statements += self.turns.create
+        self.sql_create_statements += [self._sql(CREATE_DELETED), *self.turns.create]
+        self._insert_deleted = self._query(INSERT_DELETED)
         self._insert_answers = self._query(INSERT_ANSWERS)
         self._end_answers = self._query(END_ANSWERS)
         self._select_answer = self._query(SELECT_ANSWER)
@@ -101,6 +125,7 @@ class ConversationRecorder(ContentKeyRecorder):
         self.turns.begin(curs, group.new)
         asked: list[tuple[Recorded, AnswerRequested]] = []
         ended: list[AnswerId] = []
+        deleted: list[ConversationId] = []
         for append in group.new:
             for recorded in append.events:
                 event = recorded.event
@@ -108,6 +133,8 @@ class ConversationRecorder(ContentKeyRecorder):
                     asked.append((recorded, event))
                 elif isinstance(event, AnswerEnded):
                     ended.append(event.answer)
+                elif isinstance(event, ConversationDeleted):
+                    deleted.append(event.conversation)
         if asked:
             curs.execute(
                 self._insert_answers,
@@ -120,13 +147,16 @@ class ConversationRecorder(ContentKeyRecorder):
             )
         if ended:
             curs.execute(self._end_answers, (ended,))
+        if deleted:
+            curs.execute(self._insert_deleted, (deleted,))
 
     def _join(self, curs: Cursor[DictRow], group: Group) -> None:
         self.turns.join_group(curs, group)
 
     def find_answer(self, answer: UUID) -> AnswerRow | None:
         with self.datastore.get_connection() as connection:
-            row = connection.execute(self._select_answer, (answer,)).fetchone()
+            values = (self.stopped_readable_seconds, answer)
+            row = connection.execute(self._select_answer, values).fetchone()
         if row is None:
             return None
         return AnswerRow(
@@ -137,6 +167,7 @@ class ConversationRecorder(ContentKeyRecorder):
             ended=row["ended"],
             age_seconds=row["age_seconds"],
             expired=row["expired"],
+            gone=row["gone"],
         )
 
     def unanswered(self) -> dict[UUID, int]:

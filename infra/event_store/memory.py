@@ -12,11 +12,11 @@ from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
 from commands.store import Append, Attempt, PositionTaken, Receipt
-from events.conversations import AnswerEnded, AnswerRequested
+from events.conversations import AnswerEnded, AnswerRequested, ConversationDeleted
 from events.envelope import Recorded
 from events.ids import TenantId
 from events.sealing import ContentKey
-from infra.event_store.answers import AnswerRow
+from infra.event_store.answers import STOPPED_READABLE_SECONDS, AnswerRow
 from infra.event_store.content_keys import (
     KEYS_PER_SWEEP_MAX,
     UNENDED_SECONDS_MAX,
@@ -79,6 +79,9 @@ class MemoryStore:
         self._repeat_seconds_max = repeat_seconds_max
         self._mapper = EventMapper()
         self._asked: dict[UUID, tuple[AnswerRow, float, float]] = {}
+        self._ended_at: dict[UUID, float] = {}
+        self._deleted_at: dict[UUID, float] = {}
+        self.stopped_readable_seconds = STOPPED_READABLE_SECONDS
         self._keys: dict[UUID, tuple[ContentKey | None, float]] = {}
         self._unstored_seconds_max = unstored_seconds_max
         self._unended_seconds_max = unended_seconds_max
@@ -133,8 +136,20 @@ class MemoryStore:
             return None
         row, asked_at, deadline_seconds = self._asked[answer]
         age = monotonic() - asked_at
-        expired = self._keys.get(row.conversation, (True, 0))[0] is None
-        return replace(row, age_seconds=age, seconds_left=deadline_seconds - age, expired=expired)
+        return replace(
+            row,
+            age_seconds=age,
+            seconds_left=deadline_seconds - age,
+            expired=self._keys.get(row.conversation, (True, 0))[0] is None,
+            gone=self._is_gone(row),
+        )
+
+    def _is_gone(self, row: AnswerRow) -> bool:
+        if row.conversation not in self._deleted_at or row.answer not in self._ended_at:
+            return False
+        ended_at = self._ended_at[row.answer]
+        over = monotonic() - self.stopped_readable_seconds
+        return ended_at < max(self._deleted_at[row.conversation], over)
 
     async def unanswered(self) -> dict[UUID, int]:
         """As ConversationStore."""
@@ -186,6 +201,9 @@ class MemoryStore:
                 row, asked_at, deadline_seconds = self._asked[event.answer]
                 ended = replace(row, ended=True)
                 self._asked[event.answer] = (ended, asked_at, deadline_seconds)
+                self._ended_at.setdefault(event.answer, monotonic())
+            elif isinstance(event, ConversationDeleted):
+                self._deleted_at.setdefault(event.conversation, monotonic())
 
     def _find_keys(self, ids: Iterable[UUID]) -> dict[UUID, ContentKey]:
         found = {key_id: self._keys.get(key_id, (None, 0))[0] for key_id in ids}
