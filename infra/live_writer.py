@@ -26,6 +26,8 @@ version 6 what a script's command said comes as a plain error that quotes it."""
 
 # KEYS: the stream. ARGV: channel, index of the first entry, expiry in ms once the end is recorded
 # (0: not yet), expiry in ms of a new stream, entries. Returns how many entries there are then.
+# An expiry is shortened, never lengthened: a recorder that starts tells of old ends again, and
+# what an unstored answer said must not outlive its key for that.
 APPEND = """
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local have = 0
@@ -42,7 +44,9 @@ if have >= first then
   if #added > 0 then redis.call('PUBLISH', ARGV[1], table.concat(added, '\\n')) end
 end
 if have > 0 then
-  if ARGV[3] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  local left = redis.call('PTTL', KEYS[1])
+  local wanted = tonumber(ARGV[3])
+  if wanted > 0 and (left < 0 or left > wanted) then redis.call('PEXPIRE', KEYS[1], wanted)
   elseif found == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 end
 return have

@@ -74,6 +74,17 @@ async def test_expiry_starts_when_the_end_is_recorded(redis_url: str) -> None:
         assert 0 < await client.ttl(name) <= EXPIRY_SECONDS
 
 
+async def test_an_end_that_is_told_again_lengthens_no_expiry(redis_url: str) -> None:
+    ref = a_ref()
+    async with both_sides(redis_url) as sides, Redis.from_url(redis_url) as client:
+        name = stream_name("thalweg", ref.answer)
+        await sides.writer.append([a_run(ref, words(2), recorded=True)])
+        assert EXPIRY_SECONDS - 60 < await client.ttl(name) <= EXPIRY_SECONDS
+        await client.expire(name, 100)
+        await sides.writer.append([a_run(ref, words(2), recorded=True)])
+        assert 0 < await client.ttl(name) <= 100
+
+
 async def test_a_reader_outlives_a_kill_of_redis(mortal: RedisServer) -> None:
     ref = a_ref()
     async with both_sides(mortal.url) as sides, sides.reader.follow(ref) as source:
