@@ -243,6 +243,21 @@ class NotAppliedYet(Declined):
 
 
 @dataclass(unsafe_hash=True)
+class ListBehind(Declined):
+    """An empty page would say that the list has ended."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "not_applied_yet"
+    deleted: int
+
+    def __str__(self) -> str:
+        return (
+            f"the list is behind: the next {self.deleted} that it names were deleted since; send "
+            "it again in a moment"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class PerhapsAccepted(Declined):
     """The event store was lost during a commit of a call without an idempotency key."""
 
@@ -294,6 +309,7 @@ AGAIN_SOON = (
     Unavailable,
     TooManyReaders,
     NotAppliedYet,
+    ListBehind,
 )
 """Refusals that a moment mends."""
 

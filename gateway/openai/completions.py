@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
@@ -10,12 +11,13 @@ from uuid import UUID
 from commands.conversations import CONVERSATIONS, Conversation
 from events.answers import EntryEnd
 from events.conversations import AnswerEnded, AnswerRequested, EndKind, Kind
+from events.envelope import Meta
 from events.ids import AnswerId, ConversationId
 from gateway.desk import Desk
 from gateway.errors import NotFound
 from gateway.event_stream import Whole
 from gateway.openai import frames
-from gateway.openai.ports import Listed
+from gateway.openai.ports import Listed, Place
 from gateway.ports import Caller
 
 
@@ -27,6 +29,8 @@ UNENDED: Final = Quiet.UNENDED
 Unended = Literal[Quiet.UNENDED]
 
 ID_PREFIX = "chatcmpl-"
+LOADED_AT_ONCE_MAX = 4
+"""Of a list's completions: as many as a store has connections for reads, and one that waits."""
 SHOWN_SAMPLING = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 
 
@@ -38,7 +42,6 @@ class Completion:
     state: Conversation
     requested: AnswerRequested
     ended: AnswerEnded
-    subject: str
 
     @property
     def conversation(self) -> ConversationId:
@@ -102,23 +105,61 @@ async def found(desk: Desk, caller: Caller, completion: str) -> Completion:
     pause = desk.limits.end_recorded_poll_seconds
     while True:
         there = await _read(desk, conversation, answer_of(completion))
-        if isinstance(there, Completion):
-            return there
+        if isinstance(there, Kept):
+            return (await _dated(desk, [there]))[0]
         if there is None or time.monotonic() > until:
             raise not_there(completion)
         await asyncio.sleep(pause)
         pause = min(2 * pause, desk.limits.end_recorded_poll_seconds_max)
 
 
-async def listed(desk: Desk, where: Listed) -> Completion | None:
-    """One that a list has named; None if it was deleted since."""
-    there = await _read(desk, ConversationId(where.conversation), AnswerId(where.answer))
-    return there if isinstance(there, Completion) else None
+async def place_of(desk: Desk, caller: Caller, completion: str) -> Place:
+    """Where in a list a stored completion stands, also before it is listed and after it was
+    deleted. Raises NotFound."""
+    conversation = await conversation_of(desk, caller, completion)
+    recorded = await desk.gateway.recordings.load(conversation)
+    state = CONVERSATIONS.replay(recorded)
+    if state.kind is not Kind.COMPLETION or not state.stored:
+        raise not_there(completion)
+    return Place(recorded[0].meta.time, conversation)
+
+
+async def listed(desk: Desk, places: Sequence[Listed]) -> tuple[list[Completion], int]:
+    """What is there still of what a list names, and how many of its places that took: less than
+    all, if the answers are large."""
+    kept: list[Kept] = []
+    size = read = 0
+    for first in range(0, len(places), LOADED_AT_ONCE_MAX):
+        some = places[first : first + LOADED_AT_ONCE_MAX]
+        for there in await asyncio.gather(
+            *(
+                _read(desk, ConversationId(one.place.conversation), AnswerId(one.answer))
+                for one in some
+            )
+        ):
+            if size > desk.limits.completions_page_bytes_max:
+                return await _dated(desk, kept), read
+            read += 1
+            if isinstance(there, Kept):
+                size += len(there.ended.text.encode())
+                kept.append(there)
+    return await _dated(desk, kept), read
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored completion as its stream has it."""
+
+    state: Conversation
+    requested: AnswerRequested
+    ended: AnswerEnded
+    first: Meta
+    """Of the stream's first event."""
 
 
 async def _read(
     desk: Desk, conversation: ConversationId, answer: AnswerId
-) -> Completion | Unended | None:
+) -> Kept | Unended | None:
     """None: there is none, and will be none."""
     recorded = await desk.gateway.recordings.load(conversation)
     state = CONVERSATIONS.replay(recorded)
@@ -129,8 +170,18 @@ async def _read(
         return UNENDED
     if ended.kind is EndKind.FAIL:
         return None
-    requested, meta = state.answers[answer], recorded[0].meta
-    stored_at = await desk.gateway.recordings.stored_at(meta.tenant, meta.command)
-    created = int((stored_at or meta.time).timestamp())
-    head = frames.Head(answer, created, requested.model, requested.band)
-    return Completion(head, state, requested, ended, meta.subject)
+    return Kept(state, state.answers[answer], ended, recorded[0].meta)
+
+
+async def _dated(desk: Desk, kept: Sequence[Kept]) -> list[Completion]:
+    """With the times that their callers got: those of the store, looked up all at once."""
+    times = await desk.gateway.recordings.stored_times(
+        [(one.first.tenant, one.first.command) for one in kept]
+    )
+    made: list[Completion] = []
+    for one in kept:
+        created = times.get((one.first.tenant, one.first.command), one.first.time)
+        asked = one.requested
+        head = frames.Head(asked.answer, int(created.timestamp()), asked.model, asked.band)
+        made.append(Completion(head, one.state, asked, one.ended))
+    return made

@@ -1,12 +1,23 @@
 """What stored completions need of the outside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from events.envelope import Recorded
+
+StoredTimes = Mapping[tuple[UUID, str], datetime]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A place in the list: it is in this order."""
+
+    created_at: datetime
+    """Of the conversation's first event."""
+    conversation: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +30,15 @@ class CompletionsWanted:
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Pairs that all of them have, among others."""
     newest_first: bool = False
-    after: UUID | None = None
-    """The conversation of the last one that was read; it may be deleted by now."""
+    after: Place | None = None
+    """Of the last one that was read; it may be deleted by now, or not be listed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """Where a completion is."""
 
-    conversation: UUID
+    place: Place
     answer: UUID
 
 
@@ -35,7 +46,7 @@ class CompletionList(Protocol):
     """Completions that are stored, whose answers have ended well. It may lag a moment."""
 
     async def find(self, wanted: CompletionsWanted) -> Sequence[Listed]:
-        """At most `limit` of them; none after one that is not known. Raises StoreUnavailable."""
+        """At most `limit` of them. Raises StoreUnavailable."""
 
 
 class Recordings(Protocol):
@@ -44,5 +55,8 @@ class Recordings(Protocol):
     async def load(self, stream: UUID) -> Sequence[Recorded]:
         """All events of a stream in order; empty if there is none. Raises StoreUnavailable."""
 
-    async def stored_at(self, tenant: UUID, command: str) -> datetime | None:
-        """When a command was stored, by the database's clock. Raises StoreUnavailable."""
+    async def stored_times(self, commands: Collection[tuple[UUID, str]]) -> StoredTimes:
+        """When these commands, by tenant and id, were stored, by the database's clock.
+
+        Raises StoreUnavailable.
+        """

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -20,7 +21,7 @@ from events.conversations import Kind
 from events.envelope import Event
 from gateway.described import Metadata
 from gateway.desk import Desk
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, ListBehind, NotFound
 from gateway.intake import call_of, read_object, validated
 from gateway.openai.bodies import UpdateBody
 from gateway.openai.completions import (
@@ -28,12 +29,15 @@ from gateway.openai.completions import (
     found,
     listed,
     not_there,
+    place_of,
 )
-from gateway.openai.ports import CompletionsWanted
+from gateway.openai.ports import CompletionsWanted, Place
 from gateway.ports import Caller
 
 PAGE_MAX = 100  # this and the next are OpenAI's
 PAGE_DEFAULT = 20
+EMPTY_PAGES_MAX = 10
+"""Of completions that were deleted since: clients take an empty page for the last one."""
 _METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 
 
@@ -59,33 +63,25 @@ def routes(desk: Desk) -> APIRouter:
     async def list_completions(request: Request) -> Response:
         caller = await desk.caller(request)
         asked = validated(ListQuery, query_of(request))
-        after = None
-        if asked.after is not None:
-            after = await cursor(caller, asked.after)
         wanted = CompletionsWanted(
             tenant=caller.tenant,
             limit=asked.limit + 1,
             model=asked.model,
             metadata=asked.metadata,
             newest_first=asked.order == "desc",
-            after=after,
+            after=None if asked.after is None else await place(caller, asked.after),
         )
-        places = await desk.gateway.completions.find(wanted)
-        objects: list[dict[str, Any]] = []
-        size = read = 0
-        for where in places[: asked.limit]:
-            if size > desk.limits.completions_page_bytes_max:
-                break
-            read += 1
-            one = await listed(desk, where)
-            if one is not None:
-                size += len(one.ended.text.encode())
-                objects.append(one.as_object())
-        return page(objects, more=read < len(places))
+        for _ in range(EMPTY_PAGES_MAX):
+            named = await desk.gateway.completions.find(wanted)
+            there, read = await listed(desk, named[: asked.limit])
+            if there or read == len(named):
+                return page([one.as_object() for one in there], more=read < len(named))
+            wanted = replace(wanted, after=named[read - 1].place)
+        raise ListBehind(EMPTY_PAGES_MAX * asked.limit)
 
-    async def cursor(caller: Caller, completion: str) -> Any:
+    async def place(caller: Caller, completion: str) -> Place:
         try:
-            return await conversation_of(desk, caller, completion)
+            return await place_of(desk, caller, completion)
         except NotFound:
             raise InvalidRequest(
                 f"after: there is no completion {completion[:64]!r}; send the last id of a page",
@@ -110,7 +106,7 @@ def routes(desk: Desk) -> APIRouter:
         def decide(state: Conversation) -> list[Event]:
             return replace_metadata(state, command)
 
-        await desk.submit(call, one.conversation, decide, subject=one.subject)
+        await desk.submit(call, one.conversation, decide)
         changed = await found(desk, caller, request.path_params["completion"])
         return as_json(changed.as_object())
 
@@ -123,15 +119,13 @@ def routes(desk: Desk) -> APIRouter:
         id_ = request.path_params["completion"]
         conversation = await conversation_of(desk, caller, id_)
         call = call_of(request, desk.gateway, caller, {})
-        recorded = await desk.gateway.recordings.load(conversation)
 
         def decide(state: Conversation) -> list[Event]:
             if state.kind is not Kind.COMPLETION or not state.stored:
                 raise not_there(id_)
             return delete_conversation(state, DeleteConversation(conversation))
 
-        subject = recorded[0].meta.subject if recorded else None
-        await desk.submit(call, conversation, decide, subject=subject)
+        await desk.submit(call, conversation, decide)
         return as_json({"id": id_, "object": "chat.completion.deleted", "deleted": True})
 
     @router.get("/v1/chat/completions/{completion}/messages")

@@ -1,7 +1,7 @@
 """An event store in memory, for fast tests; it passes the same contract suite as the real one."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -125,10 +125,10 @@ class MemoryStore:
             return None
         return receipt_of(Append(tenant, command, fingerprint, stored.stream, ()), stored)
 
-    async def stored_at(self, tenant: UUID, command: str) -> datetime | None:
+    async def stored_times(self, commands: Collection[CommandKey]) -> dict[CommandKey, datetime]:
         """As ConversationStore."""
-        stored = self.recorder.commands.get((tenant, command))
-        return None if stored is None else stored.stored_at
+        known = self.recorder.commands
+        return {key: known[key].stored_at for key in commands if key in known}
 
     async def find_answer(self, answer: UUID) -> AnswerRow | None:
         """As ConversationStore."""

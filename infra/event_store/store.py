@@ -7,7 +7,7 @@ the stores.
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -97,11 +97,10 @@ class PostgresEventStore(Generic[R]):
             return None
         return receipt_of(Append(tenant, command, fingerprint, found[key].stream, ()), found[key])
 
-    async def stored_at(self, tenant: UUID, command: str) -> datetime | None:
-        """When a command was stored, by the database's clock. Raises StoreUnavailable."""
-        key = (tenant, command)
-        found = await self._read(lambda: self.recorder.stored_commands([key]))
-        return found[key].stored_at if key in found else None
+    async def stored_times(self, commands: Collection[CommandKey]) -> dict[CommandKey, datetime]:
+        """When these were stored, by the database's clock. Raises StoreUnavailable."""
+        found = await self._read(lambda: self.recorder.stored_commands(list(commands)))
+        return {key: one.stored_at for key, one in found.items()}
 
     async def ping(self) -> None:
         """Raises StoreUnavailable if commands can't be accepted."""

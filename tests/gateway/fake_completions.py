@@ -6,7 +6,7 @@ from uuid import UUID
 from commands.conversations import CONVERSATIONS
 from events.conversations import EndKind, Kind
 from events.envelope import Recorded
-from gateway.openai.ports import CompletionsWanted, Listed
+from gateway.openai.ports import CompletionsWanted, Listed, Place
 from infra.event_store.memory import MemoryStore
 
 EVENTS_MAX = 1_000_000
@@ -21,16 +21,13 @@ class MemoryCompletions:
         places = {}
         for stream, recorded in self._streams().items():
             if recorded[0].meta.tenant == wanted.tenant:
-                places[stream] = (recorded[0].meta.time, stream)
+                places[stream] = Place(recorded[0].meta.time, stream)
         kept = [one for one in places if self._is_wanted(one, wanted)]
         if wanted.after is not None:
-            if wanted.after not in places:
-                return []
-            last = places[wanted.after]
-            older = wanted.newest_first
+            last, older = wanted.after, wanted.newest_first
             kept = [one for one in kept if (places[one] < last if older else places[one] > last)]
         kept.sort(key=lambda one: places[one], reverse=wanted.newest_first)
-        return [self._listed(one) for one in kept[: wanted.limit]]
+        return [self._listed(places[one]) for one in kept[: wanted.limit]]
 
     def _streams(self) -> dict[UUID, list[Recorded]]:
         found: dict[UUID, list[Recorded]] = {}
@@ -53,6 +50,6 @@ class MemoryCompletions:
             and wanted.metadata.items() <= state.metadata.items()
         )
 
-    def _listed(self, stream: UUID) -> Listed:
-        (answer,) = CONVERSATIONS.replay(self._streams()[stream]).answers
-        return Listed(stream, answer)
+    def _listed(self, place: Place) -> Listed:
+        (answer,) = CONVERSATIONS.replay(self._streams()[place.conversation]).answers
+        return Listed(place, answer)

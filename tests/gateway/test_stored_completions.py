@@ -1,5 +1,8 @@
 """Stored completions over fakes: shapes, pages, and what is not to be found."""
 
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +17,12 @@ from events.conversations import (
     TokenLogprob,
     Usage,
 )
-from tests.gateway.fakes import MODEL, Bench, calling, served, with_limits
+from events.envelope import Recorded
+from gateway.openai import stored
+from gateway.openai.completions import LOADED_AT_ONCE_MAX
+from gateway.openai.ports import CompletionsWanted, Listed, StoredTimes
+from tests.gateway.fakes import MODEL, TENANT, Bench, calling, served, with_limits
+from tests.gateway.test_answers import asked
 
 PATH = "/v1/chat/completions"
 HI = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -132,6 +140,16 @@ async def test_a_deleted_one_is_gone(http: httpx2.AsyncClient, bench: Bench) -> 
     assert sum(isinstance(one, ConversationDeleted) for one in events) == 1
 
 
+async def test_a_deletion_is_about_whom_the_completion_is_about(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    made = await completed(http, bench, user="ann")
+    await http.delete(f"{PATH}/{made['id']}")
+    events = bench.events(bench.streams.refs[-1].conversation)
+    assert isinstance(events[-1].event, ConversationDeleted)
+    assert events[-1].meta.subject == "ann"
+
+
 async def test_one_that_is_being_given_can_be_deleted_and_stops(
     http: httpx2.AsyncClient, bench: Bench
 ) -> None:
@@ -187,6 +205,99 @@ async def test_they_are_listed_page_by_page(http: httpx2.AsyncClient, bench: Ben
     assert ([one["id"] for one in page["data"]], page["has_more"]) == (ids[:2:-1], True)
     page = (await http.get(PATH, params={"limit": 2, "after": ids[2]})).json()
     assert ([one["id"] for one in page["data"]], page["has_more"]) == (ids[3:], False)
+
+
+class Lagging:
+    """A list that still names what was deleted since, and does not name the newest."""
+
+    def __init__(self, bench: Bench, named: Sequence[Listed]) -> None:
+        self._named = named
+        bench.desk.gateway = replace(bench.desk.gateway, completions=self)
+
+    async def find(self, wanted: CompletionsWanted) -> Sequence[Listed]:
+        after = wanted.after
+        rest = [one for one in self._named if after is None or one.place > after]
+        return rest[: wanted.limit]
+
+
+async def test_a_page_of_deleted_ones_is_not_the_last(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    ids = [(await completed(http, bench))["id"] for _ in range(6)]
+    named = await bench.desk.gateway.completions.find(CompletionsWanted(TENANT.tenant, 10))
+    Lagging(bench, named)
+    for id_ in ids[:5]:
+        await http.delete(f"{PATH}/{id_}")
+    got = (await http.get(PATH, params={"limit": 2})).json()
+    assert ([one["id"] for one in got["data"]], got["has_more"]) == (ids[5:], False)
+    await http.delete(f"{PATH}/{ids[5]}")
+    got = (await http.get(PATH, params={"limit": 2})).json()
+    assert (got["data"], got["has_more"]) == ([], False)
+
+
+async def test_a_list_that_is_far_behind_says_so(
+    http: httpx2.AsyncClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "EMPTY_PAGES_MAX", 2)
+    ids = [(await completed(http, bench))["id"] for _ in range(3)]
+    named = await bench.desk.gateway.completions.find(CompletionsWanted(TENANT.tenant, 10))
+    Lagging(bench, named)
+    for id_ in ids:
+        await http.delete(f"{PATH}/{id_}")
+    behind = await http.get(PATH, params={"limit": 1})
+    assert (behind.status_code, behind.json()["error"]["code"]) == (503, "not_applied_yet")
+    assert behind.headers["retry-after"] == "1"
+
+
+async def test_a_page_goes_on_after_one_that_is_not_listed_yet(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    ids = [(await completed(http, bench))["id"] for _ in range(3)]
+    named = await bench.desk.gateway.completions.find(CompletionsWanted(TENANT.tenant, 10))
+    Lagging(bench, [named[0], named[2]])
+    got = (await http.get(PATH, params={"after": ids[1]})).json()
+    assert [one["id"] for one in got["data"]] == ids[2:]
+
+
+async def test_a_page_goes_on_only_after_a_stored_completion_of_the_caller(
+    http: httpx2.AsyncClient, stranger: httpx2.AsyncClient, bench: Bench
+) -> None:
+    kept = (await completed(http, bench))["id"]
+    unstored = (await completed(http, bench, store=False))["id"]
+    posted = await asked(http)
+    talked = f"chatcmpl-{UUID(posted['answer']).hex}"
+    for client, after in ((http, unstored), (http, talked), (stranger, kept)):
+        refused = await client.get(PATH, params={"after": after})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+
+
+class Counted:
+    """Recordings that count what they are asked."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._store = bench.store
+        self.lookups = self.loading = self.loading_max = 0
+        bench.desk.gateway = replace(bench.desk.gateway, recordings=self)
+
+    async def load(self, stream: UUID) -> Sequence[Recorded]:
+        self.loading += 1
+        self.loading_max = max(self.loading, self.loading_max)
+        await asyncio.sleep(0)
+        self.loading -= 1
+        return await self._store.load(stream)
+
+    async def stored_times(self, commands: Collection[tuple[UUID, str]]) -> StoredTimes:
+        self.lookups += 1
+        return await self._store.stored_times(commands)
+
+
+async def test_a_page_is_read_with_few_questions(http: httpx2.AsyncClient, bench: Bench) -> None:
+    made = [await completed(http, bench) for _ in range(6)]
+    counted = Counted(bench)
+    got = (await http.get(PATH)).json()
+    assert [one["created"] for one in got["data"]] == [one["created"] for one in made]
+    assert counted.lookups == 1
+    assert 1 < counted.loading_max <= LOADED_AT_ONCE_MAX
 
 
 async def test_they_are_filtered(http: httpx2.AsyncClient, bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """What every list of stored completions says (gateway.openai.ports.CompletionList)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from events import conversations as said
 from events.conversations import EndKind, Kind
 from events.ids import AnswerId, fresh_id
 from gateway.openai.ports import CompletionList, CompletionsWanted
+from gateway.openai.ports import Place as ListPlace
 from infra.event_store.memory import MemoryStore
 from infra.projections import connect
 from infra.read_models import ReadModels
@@ -85,7 +87,11 @@ def completion(minute: int = 0, *, model: str = "m", ends: bool = True, **start:
 async def ids(listing: CompletionList, limit: int = 100, **wanted: Any) -> list[UUID]:
     tenant = wanted.pop("tenant", TENANT)
     found = await listing.find(CompletionsWanted(tenant, limit, **wanted))
-    return [one.conversation for one in found]
+    return [one.place.conversation for one in found]
+
+
+def at(told: Told) -> ListPlace:
+    return ListPlace(told.recorded[0].meta.time, told.id)
 
 
 async def test_they_are_listed_in_the_order_of_their_beginning(place: Place) -> None:
@@ -96,9 +102,9 @@ async def test_they_are_listed_in_the_order_of_their_beginning(place: Place) -> 
     assert await ids(listing) == by_time
     assert await ids(listing, newest_first=True) == by_time[::-1]
     assert await ids(listing, 2) == by_time[:2]
-    assert await ids(listing, 1, after=by_time[0]) == by_time[1:2]
-    assert await ids(listing, newest_first=True, after=by_time[1]) == by_time[:1]
-    assert await ids(listing, after=by_time[2]) == []
+    assert await ids(listing, 1, after=at(given[1])) == by_time[1:2]
+    assert await ids(listing, newest_first=True, after=at(given[2])) == by_time[:1]
+    assert await ids(listing, after=at(given[0])) == []
 
 
 async def test_the_answer_is_named_with_its_place(place: Place) -> None:
@@ -106,20 +112,21 @@ async def test_the_answer_is_named_with_its_place(place: Place) -> None:
     told = completion()
     await tell(told)
     (found,) = await listing.find(CompletionsWanted(TENANT, 10))
-    assert (found.conversation, found.answer) == (told.id, told.head)
+    assert (found.place, found.answer) == (at(told), told.head)
 
 
 async def test_those_of_one_moment_are_all_found_page_by_page(place: Place) -> None:
     listing, tell = place
-    given = {one.id for one in [completion() for _ in range(5)] if not await tell(one)}
+    given = [completion() for _ in range(5)]
+    await tell(*given)
     for newest_first in (False, True):
-        seen: list[UUID] = []
-        while page := await ids(
-            listing, 2, newest_first=newest_first, after=seen[-1] if seen else None
-        ):
-            seen += page
+        wanted = CompletionsWanted(TENANT, 2, newest_first=newest_first)
+        seen: list[ListPlace] = []
+        while page := await listing.find(wanted):
+            seen += [one.place for one in page]
+            wanted = replace(wanted, after=seen[-1])
         assert len(seen) == 5
-        assert set(seen) == given
+        assert set(seen) == {at(one) for one in given}
 
 
 async def test_what_is_no_stored_completion_is_left_out(place: Place) -> None:
@@ -169,11 +176,15 @@ async def test_metadata_is_what_it_was_changed_to(place: Place) -> None:
     assert await ids(listing, metadata={"b": "2"}) == [told.id]
 
 
-async def test_a_page_goes_on_after_one_that_was_deleted_since(place: Place) -> None:
+async def test_a_page_goes_on_after_one_that_was_deleted_since_or_is_not_known_yet(
+    place: Place,
+) -> None:
     listing, tell = place
     given = [completion(minute) for minute in range(3)]
     await tell(*given)
     given[1].about(said.ConversationDeleted)
     await tell(given[1])
-    assert await ids(listing, after=given[1].id) == [given[2].id]
-    assert await ids(listing, after=fresh_id()) == []
+    assert await ids(listing, after=at(given[1])) == [given[2].id]
+    unknown = completion(1)
+    assert await ids(listing, after=at(unknown)) == [given[2].id]
+    assert await ids(listing, after=at(unknown), newest_first=True) == [given[0].id]
