@@ -26,7 +26,16 @@ NOTIFIED_SUBJECTS_MAX = 300
 """A notification of Postgres has less than 8,000 bytes; with more subjects it is EVERYBODY."""
 EVERYBODY = "*"
 
-PARTS = ("nodes", "heads", "numbers", "by_activity", "completions", "words", "by_number")
+PARTS = (
+    "nodes",
+    "heads",
+    "numbers",
+    "by_activity",
+    "completions",
+    "metadata",
+    "words",
+    "by_number",
+)
 
 
 class Histories:

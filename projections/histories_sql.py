@@ -74,6 +74,8 @@ CREATE INDEX IF NOT EXISTS {main_by_activity} ON {main}
     WHERE kind = 'conversation' AND NOT deleted;
 CREATE INDEX IF NOT EXISTS {main_completions} ON {main}
     (tenant, created_at DESC, conversation DESC) WHERE kind = 'completion' AND NOT deleted;
+CREATE INDEX IF NOT EXISTS {main_metadata} ON {main} USING gin (metadata jsonb_path_ops)
+    WITH (gin_pending_list_limit = 512) WHERE kind = 'completion' AND NOT deleted;
 CREATE INDEX IF NOT EXISTS {main_words} ON {main_nodes} USING gin (words)
     WITH (gin_pending_list_limit = 512);  -- kB; a search reads all that is pending
 """

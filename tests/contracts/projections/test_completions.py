@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import pytest
@@ -17,7 +17,11 @@ from gateway.openai.ports import Place as ListPlace
 from infra.event_store.memory import MemoryStore
 from infra.projections import connect
 from infra.read_models import ReadModels
-from infra.read_models.completions import CompletionsReadModel
+from infra.read_models.completions import (
+    FIND_NEWEST_FIRST,
+    FIND_OLDEST_FIRST,
+    CompletionsReadModel,
+)
 from projections.conversations import Histories
 from projections.runner import Runner
 from tests.contracts.projections.deliver import Partition
@@ -188,3 +192,37 @@ async def test_a_page_goes_on_after_one_that_was_deleted_since_or_is_not_known_y
     unknown = completion(1)
     assert await ids(listing, after=at(unknown)) == [given[2].id]
     assert await ids(listing, after=at(unknown), newest_first=True) == [given[0].id]
+
+
+ROWS = """
+INSERT INTO histories_v1 (conversation, tenant, subject, kind, created_at, last_activity, metadata,
+    archived, deleted, head, messages, answers, read_position, unread, answering, position)
+SELECT gen_random_uuid(), %s, 'ann', 'completion', now(), now(), jsonb_build_object('n', n::text),
+    false, false, gen_random_uuid(), 1, 1, 0, '[]', '[]', 3 FROM generate_series(1, 20000) AS n
+"""
+NODES = """
+INSERT INTO histories_v1_nodes (conversation, position, node, role, created_at, status)
+SELECT conversation, 3, head, 'assistant', now(), 'finish' FROM histories_v1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", [FIND_OLDEST_FIRST, FIND_NEWEST_FIRST])
+def test_a_filter_by_metadata_does_not_read_all_of_a_tenant(
+    database_url: DatabaseUrl, statement: LiteralString
+) -> None:
+    wanted = {"tenant": TENANT, "model": None, "after": None, "after_time": None, "limit": 21}
+    with connect(database_url("projections")) as db:
+        Runner(Histories(), gap_seconds_max=5).create(db)
+        db.execute(ROWS, (TENANT,))
+        db.execute(NODES)
+        db.execute("ANALYZE histories_v1, histories_v1_nodes")
+
+        def plan(metadata: str) -> str:
+            query = Histories.tables.compose("EXPLAIN " + statement)
+            rows = db.execute(query, {**wanted, "metadata": metadata}).fetchall()
+            return "\n".join(row[0] for row in rows)
+
+        filtered, unfiltered = plan('{"n": "17"}'), plan("{}")
+        assert "histories_v1_metadata" in filtered, filtered
+        assert "histories_v1_completions" in unfiltered, unfiltered
