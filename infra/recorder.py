@@ -27,6 +27,7 @@ from events.topics import Topics
 from infra.kafka.consumer import CommitFailed, GroupReader, Partition, ReadFailed
 from infra.live_writer import RedisLiveWriter
 from infra.settings import Settings
+from processors.answers.protocol_words import ERRORS
 from processors.answers.recorder import Recorder
 from processors.answers.recorder_ports import EndsUnavailable, LogRecord, Outcome
 
@@ -155,6 +156,8 @@ class StoredAnswerEnds:
                 return Outcome.RECORDED
         if requested is None:
             return Outcome.UNKNOWN
+        if recorded[0].event.begins_sealed:
+            ended = in_own_words(ended)
         asked = requested.meta
         meta = Meta(
             tenant=asked.tenant,
@@ -198,6 +201,14 @@ class StoredAnswerEnds:
         except StoreUnavailable as error:
             raise EndsUnavailable(str(error)) from error
         return row is None or row.ended
+
+
+def in_own_words(ended: AnswerEnded) -> AnswerEnded:
+    """Without what an engine said of a failure: it may quote what was asked, and is not sealed."""
+    errors = {failure.value: error for failure, error in ERRORS.items()}
+    if ended.error is None or ended.reason not in errors:
+        return ended  # the other reasons are ours, and so are their words
+    return ended.model_copy(update={"error": errors[ended.reason]})
 
 
 def tell_turn(requested: Recorded | None, ended: AnswerEnded, at: datetime) -> None:

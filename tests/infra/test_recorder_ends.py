@@ -14,6 +14,7 @@ from commands.conversations import (
 )
 from commands.submit import Commands
 from events import trace
+from events.conversations import AnswerEnded, EndKind
 from events.envelope import Meta
 from events.ids import fresh_id
 from events.trace import LIVE_SECONDS_MAX, Span
@@ -26,11 +27,11 @@ from tests.fixtures.spans import names
 EVENT_BYTES_MAX = 1_000_000
 
 
-async def asked_in(traceparent: str, at: datetime) -> MemoryStore:
+async def asked_in(traceparent: str, at: datetime, *, stored: bool = True) -> MemoryStore:
     """An event store in which the answer was asked for."""
     store = MemoryStore()
     meta = Meta(T, "call:1", "k", "s", at, fresh_id(), traceparent=traceparent)
-    command = CompleteOnce(C, (new_message(),), ask())
+    command = CompleteOnce(C, (new_message(),), ask(), stored=stored)
     commands = Commands(store, CONVERSATIONS, event_bytes_max=EVENT_BYTES_MAX)
     await commands.submit(C, lambda state: complete_once(state, command), meta, b"")
     return store
@@ -100,3 +101,24 @@ async def test_tokens_that_are_read_again_long_after_make_no_spans(told: list[Sp
     ends = StoredAnswerEnds(store, event_bytes_max=EVENT_BYTES_MAX)
     assert await ends.record(ended()) is Outcome.RECORDED
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason", "error", "kept"),
+    [
+        (True, "refused", "engine: 'What is' is too long", "engine: 'What is' is too long"),
+        (False, "refused", "engine: 'What is' is too long", "The engine refused the request."),
+        (False, "poisonous", "3 attempts in a row", "3 attempts in a row"),
+        (False, "engine", None, None),
+    ],
+)
+async def test_an_engine_s_words_are_not_kept_of_what_is_not_stored(
+    stored: bool, reason: str, error: str | None, kept: str | None
+) -> None:
+    store = await asked_in(trace.new_traceparent(), datetime.now(UTC), stored=stored)
+    ends = StoredAnswerEnds(store, event_bytes_max=EVENT_BYTES_MAX)
+    fail = {"kind": EndKind.FAIL, "reason": reason, "error": error}
+    assert await ends.record(ended().model_copy(update=fail)) is Outcome.RECORDED
+    last = (await store.load(C))[-1].event
+    assert isinstance(last, AnswerEnded)
+    assert (last.reason, last.error) == (reason, kept)
