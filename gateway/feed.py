@@ -6,7 +6,7 @@ has changed since once, however often it did. Nothing is kept for a reader but i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -86,15 +86,23 @@ def routes(desk: Desk) -> APIRouter:
             cursor = FeedCursor(number)
         if named is None:
             return Feed(desk, reading, reader, cursor.number)
+        recorded = set()
         if not named:
             for answer in cursor.answers:
                 # Of another installation, perhaps, or gone since.
                 with suppress(NotFound, AnswerExpired):
                     conversations[answer] = (await desk.readable(caller, answer)).conversation
+                    if not await is_open(caller, conversations[answer], answer):
+                        recorded.add(answer)
             conversations |= await desk.gateway.histories.answering(caller.tenant, subject)
         made = Feed(desk, reading, reader, cursor.number)
-        made.follow(conversations, cursor, fixed=bool(named))
+        made.follow(conversations, cursor, recorded, fixed=bool(named))
         return made
+
+    async def is_open(caller: Caller, conversation: UUID, answer: UUID) -> bool:
+        """As changes tell it: the one that said that it has ended may have been sent before."""
+        read = await desk.gateway.histories.conversation(caller.tenant, conversation)
+        return read.value is not None and answer in read.value.answering
 
     return router
 
@@ -143,20 +151,26 @@ class Feed(SentEvents):
         self._reader = reader
         self._number = number
         self._answers: FollowedAnswers | None = None
-        self._follow_first: dict[UUID, tuple[UUID, int]] = {}
+        self._first: list[tuple[UUID, UUID, int, bool]] = []
         self._look_at = 0.0
         self._news = asyncio.Event()
         self._changed = True
 
-    def follow(self, conversations: dict[UUID, UUID], cursor: FeedCursor, *, fixed: bool) -> None:
+    def follow(
+        self,
+        conversations: Mapping[UUID, UUID],
+        cursor: FeedCursor,
+        recorded: Collection[UUID],
+        *,
+        fixed: bool,
+    ) -> None:
         """Sends chunks of these answers too, and unless it is `fixed`, of those to come."""
         self._answers = FollowedAnswers(
             self._desk.gateway.streams, self._reader.caller.tenant, self._news.set, fixed=fixed
         )
-        self._follow_first = {
-            answer: (conversation, cursor.answers.get(answer, 0))
-            for answer, conversation in conversations.items()
-        }
+        for answer, conversation in conversations.items():
+            index = cursor.answers.get(answer, 0)
+            self._first.append((answer, conversation, index, answer in recorded))
 
     async def pump(self, put: Put) -> None:
         """Until it is interrupted, or the key is revoked."""
@@ -164,9 +178,9 @@ class Feed(SentEvents):
         self._look_at = asyncio.get_running_loop().time() + self._desk.limits.keepalive_seconds
         try:
             with self._desk.gateway.changes.joined(tenant, self._reader.subject, self._wake):
-                for answer, (conversation, index) in self._follow_first.items():
+                for answer, conversation, index, recorded in self._first:
                     if self._answers is not None:
-                        self._answers.follow(answer, conversation, index)
+                        self._answers.follow(answer, conversation, index, recorded=recorded)
                 await put(self._opening())
                 while True:
                     self._news.clear()

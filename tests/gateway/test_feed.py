@@ -14,15 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import conversations as said
-from events.ids import fresh_id
-from gateway.feed_answers import FollowedAnswers
 from gateway.feed_cursor import FOLLOWED_MAX, FeedCursor, parse
 from tests.gateway.fakes import (
     API_KEY,
     SECONDS_MAX,
-    TENANT,
     Bench,
-    MemoryStreams,
     begun,
     calling,
     hashed,
@@ -219,6 +215,25 @@ async def test_a_feed_that_is_cut_goes_on_with_the_next_chunk(
     assert ended.data["kind"] == "finish"
 
 
+async def test_an_answer_whose_end_was_told_before_its_last_chunks_is_forgotten_after_them(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    bench.streams.script = begun("a")
+    conversation = await started(http)
+    answer = (await post(http, conversation)).json()["answer"]
+    bench.histories.catch_up()
+    async with feed(http, tokens="true") as opened:
+        await opened.of("chunk")
+        await bench.end(conversation, answer)
+        told_end = await opened.of("conversation")
+    assert "," in told_end.id
+    async with feed(http, after=told_end.id, tokens="true") as opened:
+        bench.streams.say(UUID(answer), *spoken("a")[1:])
+        assert (await opened.of("end")).data["index"] == 1
+        await started(http)
+        assert "," not in (await opened.of("conversation")).id
+
+
 async def test_answers_can_be_named(
     http: httpx2.AsyncClient, stranger: httpx2.AsyncClient, bench: Bench
 ) -> None:
@@ -299,36 +314,6 @@ async def test_a_gateway_that_stops_says_so_on_every_feed(
         with pytest.raises(StopAsyncIteration):
             await opened.next()
         assert opened.comments == [": this gateway is stopping; come again with your cursor"]
-
-
-async def test_of_many_open_answers_some_wait_for_a_place() -> None:
-    streams = MemoryStreams()
-    streams.script = begun("a")
-    news = asyncio.Event()
-    following = FollowedAnswers(streams, TENANT.tenant, news.set, fixed=False)
-    conversation = fresh_id()
-    answers = [fresh_id() for _ in range(FOLLOWED_MAX + 2)]
-    following.are_open(conversation, answers)
-    begun_answers: set[UUID] = set()
-    ended: set[UUID] = set()
-
-    async def read_until(count: int) -> None:
-        async with asyncio.timeout(SECONDS_MAX):
-            while len(begun_answers) < count:
-                await news.wait()
-                news.clear()
-                begun_answers.update(answer for answer, _, _ in following.entries())
-
-    await read_until(FOLLOWED_MAX)
-    assert begun_answers == set(answers[:FOLLOWED_MAX])
-    for one in answers[:2]:
-        streams.say(one, *spoken("a")[1:])
-        ended.add(one)
-    following.are_open(conversation, [one for one in answers if one not in ended])
-    await read_until(FOLLOWED_MAX + 2)
-    assert set(following.cursors) == set(answers) - ended
-    await following.close()
-    assert streams.reading == 0
 
 
 @given(
