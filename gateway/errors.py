@@ -258,6 +258,22 @@ class ListBehind(Declined):
 
 
 @dataclass(unsafe_hash=True)
+class ConversationParked(Declined):
+    """Not even its beginning could be applied to the read models: nothing of it can be shown."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "conversation_parked"
+    conversation: UUID
+    parked: bool = True
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation} is stored, but its events could not be applied to "
+            "what is read; an operator has to look into it (`thalweg dead-letters`)"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class PerhapsAccepted(Declined):
     """The event store was lost during a commit of a call without an idempotency key."""
 

@@ -7,9 +7,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from commands.errors import UnknownConversation, UnknownNode
+from events.codec import Undecodable
+from events.conversations import ConversationDeleted, ConversationStarted
 from gateway.answers import stream_address
 from gateway.branches import Siblings, Tree, page_of
 from gateway.desk import Desk
+from gateway.errors import ConversationParked
 from gateway.intake import id_in_path
 from gateway.pages import (
     InvalidCursor,
@@ -45,8 +48,28 @@ def routes(desk: Desk) -> APIRouter:
     async def found(caller: Caller, conversation: UUID) -> Read[ConversationRow]:
         read = await histories.conversation(caller.tenant, conversation)
         if read.value is None:
+            if await is_parked(caller, conversation):
+                raise ConversationParked(conversation)
             raise UnknownConversation(conversation)
         return Read(read.value, read.seen)
+
+    async def is_parked(caller: Caller, conversation: UUID) -> bool:
+        """Whether it would have been found, had its events been applied. The event store says
+        whose it is: of another tenant's nothing is told.
+        """
+        if not await histories.applied.parked([conversation]):
+            return False
+        try:
+            recorded = await desk.gateway.recordings.load(conversation)
+        except Undecodable:  # nobody knows whose it is
+            return False
+        return (
+            bool(recorded)
+            and recorded[0].meta.tenant == caller.tenant
+            and isinstance(recorded[0].event, ConversationStarted)
+            and recorded[0].event.stored
+            and not any(isinstance(one.event, ConversationDeleted) for one in recorded)
+        )
 
     @router.get("/api/conversations")
     async def all_of_them(request: Request) -> Response:

@@ -317,22 +317,6 @@ async def test_what_one_read_has_seen_the_next_one_waits_for() -> None:
         assert behind.json()["code"] == "not_applied_yet"
 
 
-async def test_a_read_of_a_parked_stream_says_so_at_once(
-    http: httpx2.AsyncClient, bench: Bench
-) -> None:
-    conversation = await started(http)
-    await got(http, f"/api/conversations/{conversation}")
-    bench.histories.parked.add(bench.all_events()[0].stream)
-    receipt = (await post(http, conversation)).json()["receipt"]
-    shown = await got(http, f"/api/conversations/{conversation}", after=receipt)
-    assert (shown["parked"], shown["messages"]) == (True, 0)
-    page = await got(http, "/api/conversations", after=receipt)
-    assert page["parked"]
-    assert page["data"][0]["parked"]
-    assert (await got(http, f"/api/conversations/{conversation}/messages"))["parked"]
-    assert not (await got(http, "/api/conversations", user="ann"))["parked"]
-
-
 # search and usage -------------------------------------------------------------------------------
 
 
