@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from gateway.errors import Declined, InvalidRequest
 from gateway.intake import validated
+from gateway.read_after import AFTER_MAX
 
 PAGE_ITEMS_DEFAULT = 20
 PAGE_ITEMS_MAX = 100  # some 100 kB of conversations
@@ -49,7 +50,7 @@ class ReadQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    after: Annotated[list[str], Field(max_length=8)] = Field(default_factory=list)
+    after: Annotated[list[str], Field(max_length=AFTER_MAX)] = Field(default_factory=list)
     """See read_after."""
 
 

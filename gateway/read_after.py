@@ -1,8 +1,9 @@
 """Reading after writing: a read waits until its read model has seen what the client has.
 
-Every read takes `?after=`, once or more: a receipt (`stream:position`) of a command, or the token
-that an earlier read gave in the header `x-read-token`. Who sends the newest token, or a receipt,
-with each read never sees less than before, at whatever gateway.
+Every read takes `?after=` (where that has another meaning: a header), once or more: a receipt
+(`stream:position`) of a command, or the token that an earlier read gave in the header
+`x-read-token`. Who sends the newest token, or a receipt, with each read never sees less than
+before, at whatever gateway.
 """
 
 import base64
@@ -11,11 +12,16 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
+from fastapi import Request
+
 from gateway.errors import InvalidRequest, NotAppliedYet
 from gateway.limits import GatewayLimits
 from gateway.read_ports import Applied, Seen, StreamPosition
 
 HEADER = "x-read-token"
+AFTER_HEADER = "x-read-after"
+"""The same as `?after=`, for OpenAI's lists, which page by a parameter of that name."""
+AFTER_MAX = 8  # of one read: the token of the read before, and receipts since
 PARTITIONS_MAX = 4_096  # of a topic; a token has a few bytes for each
 
 _RECEIPT = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-9]{1,10})")
@@ -34,6 +40,14 @@ async def wait_applied(after: Sequence[str], applied: Applied, limits: GatewayLi
         raise NotAppliedYet(limits.read_after_seconds_max)
     streams = [one.stream for one in wanted if isinstance(one, StreamPosition)]
     return bool(streams) and await applied.parked(streams)
+
+
+def named_in_headers(request: Request) -> Sequence[str]:
+    """Raises InvalidRequest."""
+    after = request.headers.getlist(AFTER_HEADER)
+    if len(after) > AFTER_MAX:
+        raise InvalidRequest(f"{AFTER_HEADER} is given {len(after)} times; {AFTER_MAX} may be")
+    return after
 
 
 def token_header(seen: Seen) -> dict[str, str]:

@@ -50,6 +50,9 @@ class Applied(Protocol):
         least once.
         """
 
+    async def seen(self) -> Seen:
+        """What it has applied by now: all that a read showed that came back before."""
+
     async def parked(self, streams: Sequence[UUID]) -> bool:
         """Whether one of the streams is parked: its newest events could not be applied."""
 

@@ -12,10 +12,12 @@ from events.catalog import BY_TYPE, CONTEXTS
 from gateway.errors import InvalidRequest, OtherTenant, UnsupportedParameter
 from gateway.log.ports import Wanted
 from gateway.ports import Caller
+from gateway.read_after import parse
 
 EVENTS = frozenset({"context", "from", "stream", "type", "tenant", "since", "until"})
 STREAM = frozenset({"context", "from"})
-BOUNDS = frozenset({"limit", "follow"})
+BOUNDS = frozenset({"limit", "follow", "after"})
+REPEATED = frozenset({"type", "after"})
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -35,7 +37,7 @@ class Asked:
 
 def asked_of_log(request: Request, caller: Caller, *, limit_max: int) -> Asked:
     """Raises InvalidRequest, UnsupportedParameter and OtherTenant."""
-    found = _single(request, EVENTS | BOUNDS, repeated={"type"})
+    found = _single(request, EVENTS | BOUNDS)
     tenant = _id("tenant", found["tenant"]) if "tenant" in found else caller.tenant
     if tenant != caller.tenant:
         raise OtherTenant(tenant)
@@ -72,9 +74,10 @@ def _asked(found: dict[str, str], wanted: Wanted, limit_max: int, *, by_position
     return Asked(context, wanted, _number(found, "from", 1), by_position, limit, follow == "true")
 
 
-def _single(
-    request: Request, known: Collection[str], repeated: Collection[str] = ()
-) -> dict[str, str]:
+def _single(request: Request, known: Collection[str]) -> dict[str, str]:
+    """Of what may come more than once, the last. `after` is only looked at: as in every read it
+    may be there, and the log itself is never behind.
+    """
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name not in known:
@@ -83,8 +86,10 @@ def _single(
                 f"{', '.join(sorted(known))}",
                 name[:64],
             )
-        if name in found and name not in repeated:
+        if name in found and name not in REPEATED:
             raise InvalidRequest(f"{name} is given twice; give it once", name)
+        if name == "after":
+            parse(value)
         found[name] = value
     return found
 

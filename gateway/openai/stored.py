@@ -1,7 +1,7 @@
 """Stored completions: list, read, change the metadata of, and delete them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,7 @@ from gateway.openai.completions import (
 )
 from gateway.openai.ports import CompletionsWanted, Place
 from gateway.ports import Caller
+from gateway.read_after import named_in_headers, token_header, wait_applied
 
 PAGE_MAX = 100  # this and the next are OpenAI's
 PAGE_DEFAULT = 20
@@ -63,6 +64,8 @@ def routes(desk: Desk) -> APIRouter:
     async def list_completions(request: Request) -> Response:
         caller = await desk.caller(request)
         asked = validated(ListQuery, query_of(request))
+        applied = desk.gateway.histories.applied  # the list is read of the same tables
+        await wait_applied(named_in_headers(request), applied, desk.limits)
         wanted = CompletionsWanted(
             tenant=caller.tenant,
             limit=asked.limit + 1,
@@ -73,9 +76,11 @@ def routes(desk: Desk) -> APIRouter:
         )
         for _ in range(EMPTY_PAGES_MAX):
             named = await desk.gateway.completions.find(wanted)
+            seen = await applied.seen()
             there, read = await listed(desk, named[: asked.limit])
             if there or read == len(named):
-                return page([one.as_object() for one in there], more=read < len(named))
+                rows = [one.as_object() for one in there]
+                return page(rows, more=read < len(named), headers=token_header(seen))
             wanted = replace(wanted, after=named[read - 1].place)
         raise ListBehind(EMPTY_PAGES_MAX * asked.limit)
 
@@ -162,7 +167,9 @@ def query_of(request: Request) -> dict[str, Any]:
     return {**asked, "metadata": metadata} if metadata else asked
 
 
-def page(rows: Sequence[dict[str, Any]], *, more: bool) -> Response:
+def page(
+    rows: Sequence[dict[str, Any]], *, more: bool, headers: Mapping[str, str] | None = None
+) -> Response:
     return as_json(
         {
             "object": "list",
@@ -170,9 +177,10 @@ def page(rows: Sequence[dict[str, Any]], *, more: bool) -> Response:
             "first_id": rows[0]["id"] if rows else None,
             "last_id": rows[-1]["id"] if rows else None,
             "has_more": more,
-        }
+        },
+        headers,
     )
 
 
-def as_json(content: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+def as_json(content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), headers=headers, media_type="application/json")

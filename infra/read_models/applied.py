@@ -78,6 +78,9 @@ class AppliedPositions:
             self._waiters.discard(waiter)
         return True
 
+    async def seen(self) -> Seen:
+        return Seen(self._context, dict(await self._models.read(self._tables, OFFSETS, ())))
+
     async def parked(self, streams: Sequence[UUID]) -> bool:
         return bool(await self._models.read(self._tables, PARKED, (list(streams),)))
 

@@ -44,6 +44,9 @@ class MemoryApplied:
             return all(self._has(one) for one in after)
         return True
 
+    async def seen(self) -> Seen:
+        return Seen(CONTEXT, {0: self._histories.seen})
+
     async def parked(self, streams: Sequence[UUID]) -> bool:
         return bool(self._histories.parked.intersection(streams))
 

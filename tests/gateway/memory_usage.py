@@ -16,6 +16,9 @@ class AllApplied:
     async def wait(self, after: Sequence[StreamPosition | Seen], *, seconds_max: float) -> bool:
         return True
 
+    async def seen(self) -> Seen:
+        return Seen("conversations", {})
+
     async def parked(self, streams: Sequence[UUID]) -> bool:
         return False
 

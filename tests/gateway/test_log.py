@@ -255,6 +255,18 @@ async def test_a_reading_ends_at_its_bounds_and_says_which() -> None:
         assert (await lines_of(http, follow="true"))[-1]["data"]["reason"] == "seconds"
 
 
+async def test_what_an_earlier_request_has_seen_may_be_named_as_in_every_read(
+    bench: Bench, http: httpx2.AsyncClient
+) -> None:
+    await happened(bench)
+    stream = bench.all_events()[0].stream
+    after = [f"{stream}:1", "conversations.AQ"]
+    for path in ("/api/events", f"/api/streams/{stream}"):
+        assert (await http.get(path, params={"after": after})).status_code == 200
+        refused = await http.get(path, params={"after": "now"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+
+
 async def test_only_so_many_read_at_once() -> None:
     async with served(with_limits(log_readers_max=1)) as bench, calling(bench) as http:
         await happened(bench)

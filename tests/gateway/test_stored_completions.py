@@ -337,3 +337,21 @@ async def test_a_page_ends_early_when_its_answers_are_large() -> None:
         ids = [(await completed(http, bench))["id"] for _ in range(3)]
         page = (await http.get(PATH)).json()
         assert ([one["id"] for one in page["data"]], page["has_more"]) == (ids[:1], True)
+
+
+async def test_a_list_waits_for_what_a_header_names_and_says_what_it_has_seen() -> None:
+    async with served(with_limits(read_after_seconds_max=0.05)) as bench, calling(bench) as http:
+        made = await completed(http, bench)
+        bench.histories.catch_up()
+        listed = await http.get(PATH)
+        token = listed.headers["x-read-token"]
+        after = [("x-read-after", f"{bench.all_events()[0].stream}:1"), ("x-read-after", token)]
+        again = await http.get(PATH, headers=after)
+        assert [one["id"] for one in again.json()["data"]] == [made["id"]]
+        bench.histories.seen -= 1
+        bench.histories.lags = True
+        behind = await http.get(PATH, headers=after)
+        assert (behind.status_code, behind.json()["error"]["code"]) == (503, "not_applied_yet")
+        bad = await http.get(PATH, headers=[("x-read-after", "now")])
+        many = await http.get(PATH, headers=9 * [("x-read-after", token)])
+        assert (bad.status_code, many.status_code) == (400, 400)

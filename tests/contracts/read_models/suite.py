@@ -222,6 +222,7 @@ class AppliedContract:
         side.tell(told)
         seen = (await side.histories.conversation(TENANT, told.id)).seen
         applied = side.histories.applied
+        assert await applied.seen() == seen
         assert await applied.wait([seen], seconds_max=0)
         partition, offset = next(iter(seen.offsets.items()))
         more = Seen(seen.context, {partition: offset + 1})
