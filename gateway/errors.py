@@ -201,11 +201,14 @@ class TooManyReaders(Declined):
     STATUS: ClassVar[int] = 503
     CODE: ClassVar[str] = "too_many_readers"
     readers_max: int
+    of: str
+    """"tenant" or "gateway"."""
 
     def __str__(self) -> str:
+        whose = "of this tenant " if self.of == "tenant" else ""
         return (
-            f"{self.readers_max} readings of the log are open at this gateway, which is all it "
-            "takes; try it again in a moment, or at another gateway"
+            f"{self.readers_max} readings of the log {whose}are open at this gateway, which is all "
+            "it takes; try it again in a moment, or at another gateway"
         )
 
 

@@ -37,6 +37,7 @@ class GatewayLimits:
 
     # readings of the log
     log_readers_max: int = 16  # open at once; each asks Postgres some times a second
+    log_readers_per_tenant_max: int = 4  # so that one tenant's followers leave room to others
     log_events_max: int = 1_000_000  # of one reading; then it says where to go on
     log_bytes_max: int = 1_073_741_824  # the same: what a client may have to store of one response
     log_seconds_max: float = 60  # the same, for one that finds little in a long log

@@ -7,8 +7,11 @@ whole lines and an incomplete one at most, and the last whole line says where it
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -17,7 +20,7 @@ from commands.errors import Refused
 from events.codec import to_cloudevent_json
 from events.ids import fresh_id
 from gateway import problems
-from gateway.errors import Declined, EventUnreadable, status_of
+from gateway.errors import Declined, EventUnreadable, TooManyReaders, status_of
 from gateway.limits import GatewayLimits
 from gateway.log.asked import Asked
 from gateway.log.ports import EventLog, Logged, Unreadable
@@ -33,15 +36,28 @@ EMPTY_LINE = b"\n"
 
 
 class Readers:
-    """How many read the log at once through this gateway."""
+    """Who reads the log through this gateway: each tenant has a share of the places."""
 
-    def __init__(self, readers_max: int) -> None:
-        self.readers_max = readers_max
-        self.reading = 0
+    def __init__(self, readers_max: int, per_tenant_max: int) -> None:
+        self._readers_max = readers_max
+        self._per_tenant_max = per_tenant_max
+        self._reading: Counter[UUID] = Counter()
 
-    @property
-    def full(self) -> bool:
-        return self.reading >= self.readers_max
+    def check(self, tenant: UUID) -> None:
+        """Raises TooManyReaders if there is no place for one more of a tenant."""
+        if self._reading[tenant] >= self._per_tenant_max:
+            raise TooManyReaders(self._per_tenant_max, "tenant")
+        if self._reading.total() >= self._readers_max:
+            raise TooManyReaders(self._readers_max, "gateway")
+
+    @contextmanager
+    def reading(self, tenant: UUID) -> Iterator[None]:
+        self._reading[tenant] += 1
+        try:
+            yield
+        finally:
+            self._reading[tenant] -= 1
+            self._reading += Counter()  # forgets those with none
 
 
 class Reading(SentEvents):
@@ -58,12 +74,14 @@ class Reading(SentEvents):
         asked: Asked,
         after: int,
         *,
+        tenant: UUID,
         still_allowed: Callable[[], Awaitable[object]],
         request_id: str,
     ) -> None:
         """`after`: the place behind which to begin. `still_allowed` raises once it is not."""
         super().__init__(open_streams, {}, patient=False, about={"reading": asked.context})
         self._readers = readers
+        self._tenant = tenant
         self._limits = limits
         self._log = log
         self._asked = asked
@@ -75,11 +93,8 @@ class Reading(SentEvents):
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._readers.reading += 1
-        try:
+        with self._readers.reading(self._tenant):
             await super().__call__(scope, receive, send)
-        finally:
-            self._readers.reading -= 1
 
     async def pump(self, put: Put) -> None:
         limits, loop = self._limits, asyncio.get_running_loop()

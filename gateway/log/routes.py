@@ -4,21 +4,23 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.desk import Desk
-from gateway.errors import EventUnreadable, InvalidRequest, NotFound, TooManyReaders
+from gateway.errors import EventUnreadable, InvalidRequest, NotFound
 from gateway.intake import id_in_path
 from gateway.log.asked import Asked, asked_of_log, asked_of_stream
 from gateway.log.ports import EventLog, Unreadable
 from gateway.log.reading import Readers, Reading
+from gateway.ports import Caller
 
 
 def routes(desk: Desk) -> APIRouter:
     router = APIRouter()
     limits = desk.limits
-    readers = Readers(limits.log_readers_max)
+    readers = Readers(limits.log_readers_max, limits.log_readers_per_tenant_max)
 
-    def reading(request: Request, log: EventLog, asked: Asked, after: int) -> Response:
-        if readers.full:
-            raise TooManyReaders(readers.readers_max)
+    def reading(
+        request: Request, caller: Caller, log: EventLog, asked: Asked, after: int
+    ) -> Response:
+        readers.check(caller.tenant)
         return Reading(
             desk.open_streams,
             readers,
@@ -26,6 +28,7 @@ def routes(desk: Desk) -> APIRouter:
             log,
             asked,
             after,
+            tenant=caller.tenant,
             still_allowed=lambda: desk.caller(request),
             request_id=request.state.request_id,
         )
@@ -48,7 +51,7 @@ def routes(desk: Desk) -> APIRouter:
                 after = max(after, await log.before(asked.wanted.since))
             except Unreadable as error:
                 raise EventUnreadable(error.place) from error
-        return reading(request, log, asked, after)
+        return reading(request, caller, log, asked, after)
 
     @router.get("/api/streams/{stream}")
     async def stream(request: Request) -> Response:
@@ -62,6 +65,6 @@ def routes(desk: Desk) -> APIRouter:
             raise EventUnreadable(error.place) from error
         if tenant != caller.tenant:
             raise NotFound(f"stream {id_}")
-        return reading(request, log, asked, 0)
+        return reading(request, caller, log, asked, 0)
 
     return router

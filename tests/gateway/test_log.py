@@ -1,7 +1,7 @@
 """The log as auditors read it: whole lines, each a CloudEvent; the last one says the rest."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -267,6 +267,23 @@ async def test_what_an_earlier_request_has_seen_may_be_named_as_in_every_read(
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
 
 
+async def test_one_tenant_leaves_places_to_others(
+    http: httpx2.AsyncClient, stranger: httpx2.AsyncClient, bench: Bench
+) -> None:
+    await happened(bench)
+    async with AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(following(http))
+            for _ in range(bench.desk.limits.log_readers_per_tenant_max)
+        ]
+        for lines in followers:
+            await anext(lines)
+        refused = await http.get("/api/events")
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_readers")
+        assert refused.json()["of"] == "tenant"
+        assert (await stranger.get("/api/events")).status_code == 200
+
+
 async def test_only_so_many_read_at_once() -> None:
     async with served(with_limits(log_readers_max=1)) as bench, calling(bench) as http:
         await happened(bench)
@@ -274,7 +291,7 @@ async def test_only_so_many_read_at_once() -> None:
             await anext(lines)
             refused = await http.get("/api/events")
             assert refused.status_code == 503
-            assert refused.json()["code"] == "too_many_readers"
+            assert (refused.json()["code"], refused.json()["of"]) == ("too_many_readers", "gateway")
             assert "retry-after" in refused.headers
         await until(lambda: len(bench.desk.open_streams) == 0)
         assert places(await lines_of(http)) == [1, 2, 3]
