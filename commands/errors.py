@@ -146,6 +146,19 @@ class ArchivedConversation(Refused):
 
 
 @dataclass(unsafe_hash=True)
+class ConversationFull(Refused):
+    CODE: ClassVar[str] = "conversation_full"
+    conversation: UUID
+    nodes_max: int
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation} has {self.nodes_max} messages and answers on all "
+            "its branches, and takes no more; go on in a new one"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class CompletionClosed(Refused):
     """A stateless call has its messages and one answer, and no more."""
 

@@ -302,6 +302,7 @@ STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
     commands.ContentExpired: 410,
     commands.DeletedConversation: 410,
     commands.ArchivedConversation: 409,
+    commands.ConversationFull: 409,
     commands.CompletionClosed: 409,
     commands.UnknownMessage: 404,
     commands.UnknownNode: 404,

@@ -182,7 +182,7 @@ class Histories(Protocol):
         """None if there is none of this tenant, or it is deleted."""
 
     async def tree(self, conversation: UUID) -> Sequence[NodePlace]:
-        """All nodes by position. Whose they are was asked before."""
+        """All nodes by position: deciders bound them. Whose they are was asked before."""
 
     async def nodes(self, conversation: UUID, positions: Sequence[int]) -> Read[Sequence[NodeRow]]:
         """These nodes, in any order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from commands.errors import (
     ArchivedConversation,
     CompletionClosed,
+    ConversationFull,
     DeletedConversation,
     UnknownConversation,
 )
@@ -28,6 +29,10 @@ from events.conversations import (
 )
 from events.envelope import Event
 from events.ids import AnswerId, ConversationId, MessageId, NodeId
+
+NODES_MAX = 10_000
+"""Messages and answers of a conversation: each decision replays them all, and each page of its
+messages reads the whole tree, without texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,16 @@ def there(state: Conversation, conversation: ConversationId) -> ConversationId:
 
 
 def talking(state: Conversation, conversation: ConversationId) -> ConversationId:
-    """Its id, if it takes messages. Raises also CompletionClosed and ArchivedConversation."""
+    """Its id, if it takes messages. Raises also CompletionClosed, ArchivedConversation and
+    ConversationFull.
+    """
     id_ = there(state, conversation)
     if state.kind is Kind.COMPLETION:
         raise CompletionClosed(id_)
     if state.archived:
         raise ArchivedConversation(id_)
+    if len(state.messages) + len(state.answers) >= NODES_MAX:
+        raise ConversationFull(id_, NODES_MAX)
     return id_
 
 

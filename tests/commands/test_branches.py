@@ -1,5 +1,7 @@
 """Edits, further answers, the choice of a branch, messages that nobody is to answer."""
 
+from uuid import UUID
+
 import pytest
 
 from commands.conversations import (
@@ -9,11 +11,13 @@ from commands.conversations import (
     RequestAnswer,
     StartConversation,
 )
+from commands.conversations.state import NODES_MAX
 from commands.errors import (
     AnswerInProgress,
     ArchivedConversation,
     BranchGoesOn,
     CompletionClosed,
+    ConversationFull,
     DeletedConversation,
     EditElsewhere,
     EditOfAnotherRole,
@@ -26,6 +30,7 @@ from commands.errors import (
 )
 from events.conversations import Attachment, Role
 from events.envelope import Event
+from events.ids import MessageId
 from tests.commands.examples import (
     A2,
     A3,
@@ -191,3 +196,14 @@ def test_what_takes_no_messages_takes_no_edits_and_gives_no_further_answers(
 ) -> None:
     for command in (PostMessage(C, A, new_message(M2), ask(A2)), EDIT, AGAIN):
         given(*events).when(command).refused(why)
+
+
+def test_a_full_conversation_takes_nothing_more_on_any_branch() -> None:
+    nodes = [MessageId(UUID(int=number)) for number in range(1_000, 1_000 + NODES_MAX - 2)]
+    below = [M, *nodes]
+    chain = [posted(node, parent=parent) for node, parent in zip(nodes, below, strict=False)]
+    almost = (started, posted(), requested(), ended(), *chain[:-1])
+    last = chain[-1]
+    given(*almost).when(RequestAnswer(C, M, ask(A2))).then(requested(A2, parent=M))
+    for command in (PostMessage(C, nodes[-1], new_message(M2), ask(A2)), EDIT, AGAIN):
+        given(*almost, last).when(command).refused(ConversationFull(C, NODES_MAX))
