@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -49,11 +50,17 @@ def _begin(api: Api, message: str, model: str | None) -> int:
 def _go_on(api: Api, conversation: str, head: str | None, message: str, model: str | None) -> int:
     try:
         posted = _post(api, conversation, head, message, model)
-    except Refused as refused:  # what was read lags behind what was written, by some 50 ms
+    except Refused as refused:
         if refused.problem.get("code") != "stale_head":
             raise
-        posted = _post(api, conversation, refused.problem["head"], message, model)
+        # Somebody else's words, since ours are waited for below. They may change what is asked.
+        raise Refused(
+            "Something else was said in this conversation a moment ago, so your message was not "
+            f"sent. Look at it: thalweg conversations show {conversation}; then send yours again."
+        ) from None
     ended = _say(api, posted["answer"])
+    with suppress(Refused):  # what is read lags by some 50 ms: the next turn finds this one
+        api.get(f"/api/conversations/{quote(conversation, safe='')}", after=posted["receipt"])
     print(f"\nGo on: thalweg chat --conversation {conversation} MESSAGE", file=sys.stderr)
     return 0 if ended else FAILED
 
