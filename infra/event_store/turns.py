@@ -112,7 +112,7 @@ class Turns:
         for append in group.appends:
             if append.attempt is not None and append.attempt.number > 0:
                 cursor = curs.connection.cursor()
-                cursor.execute(self.join_one, self.values(append.command, append.attempt))
+                self._ask(cursor, self.join_one, append.command, append.attempt)
                 asked.append((append, cursor))
         for append, cursor in asked:
             receipt = _joined(cursor)
@@ -142,13 +142,11 @@ class Turns:
         The lock is taken only if one is seen: those who repeat a refused call hold up nobody.
         """
         with self._datastore.get_connection() as connection:
-            found = connection.execute(self.find_one, self.values(command, attempt)).fetchone()
-        if found is None:
-            return None
+            if self._ask(connection.cursor(), self.find_one, command, attempt).fetchone() is None:
+                return None
         with self._datastore.transaction(commit=True) as curs:
             curs.execute(self._lock)
-            curs.execute(self.join_one, self.values(command, attempt))
-            return _joined(curs)
+            return _joined(self._ask(curs, self.join_one, command, attempt))
 
     def settle(self, turns: Sequence[CommandKey]) -> None:
         """Nobody joins these any more."""
@@ -161,6 +159,13 @@ class Turns:
         """Takes out turns that are too old to be joined; says how many, SWEPT_TURNS_MAX at most."""
         with self._datastore.get_connection() as connection:
             return connection.execute(self._sweep, (self._seconds, SWEPT_TURNS_MAX)).rowcount
+
+    def _ask(
+        self, curs: Cursor[DictRow], statement: bytes, command: str, attempt: Attempt
+    ) -> Cursor[DictRow]:
+        """Planned each time, some 0.2 ms: a plan that was made and kept when the table was all but
+        empty, which it mostly is, reads all of it for each join when it is large."""
+        return curs.execute(statement, self.values(command, attempt), prepare=False)
 
     def values(self, command: str, attempt: Attempt) -> dict[str, Any]:
         """What `find_one` and `join_one` ask with."""

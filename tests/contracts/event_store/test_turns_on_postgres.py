@@ -138,6 +138,20 @@ async def test_a_join_reads_few_of_many_equal_turns(
         )
 
 
+def test_no_plan_of_a_join_is_kept_for_when_there_are_many_turns(conversations_url: str) -> None:
+    recorder = open_recorder(
+        ConversationRecorder, "conversations", conversations_url, connections_max=1
+    )
+    for given in (send(0), send(1)):
+        recorder.store([given], rows(given))
+    assert recorder.turns.join("call:1", attempt(2)) is not None
+    with recorder.datastore.get_connection() as connection:
+        prepared = connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()
+    recorder.datastore.close()
+    assert prepared
+    assert not [row for row in prepared if "joined_by" in row["statement"]]
+
+
 def rows_read(plan: dict[str, Any]) -> Iterator[float]:
     """By each step of a plan: those that it passed on, and those that it left out."""
     yield plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
