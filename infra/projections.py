@@ -172,6 +172,11 @@ class Feed:
                     "a projection was interrupted, and starts over from what is stored",
                     extra={"projection": self._name, "reason": _reason(error)},
                 )
+            except Exception as error:  # a bug of ours must not end what feeds the others
+                log.error(
+                    "a projection has failed, and starts over from what is stored",
+                    extra={"projection": self._name, "reason": reason_of(error)},
+                )
             if time.monotonic() - started > RETRY_SECONDS_MAX:
                 delay = RETRY_SECONDS_MIN
             await asyncio.sleep(delay)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import TypeVar, cast
 
 from confluent_kafka import Consumer as Client
@@ -60,6 +61,12 @@ _HOPELESS = frozenset(
         KafkaError._AUTHENTICATION,
     }
 )
+
+
+# For a name that is not UTF-8 the client returns a list with a hole in it, and an error besides. A
+# plain call, once it is hot, is one of those that CPython does not check for that: the hole would
+# kill the process. Through a `methodcaller` it is checked, always.
+_CHECKED_HEADERS = methodcaller("headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +320,11 @@ class GroupReader(_Reader):
 
 
 def _headers(message: Message) -> list[tuple[str, bytes]]:
-    found = cast(list[tuple[str, bytes | None]], message.headers() or [])
+    """None of them if a name is not UTF-8: whoever gets such a record takes it for no event."""
+    try:
+        found = cast(list[tuple[str, bytes | None]], _CHECKED_HEADERS(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        return []
     return [(name, value or b"") for name, value in found]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from infra.kafka.consumer import CommitFailed, GroupReader, LogReader, Offsets, Partition
 from infra.kafka.producer import Producer
+from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.contracts.kafka.reading import SECONDS_MAX, read
 
 
@@ -56,6 +57,23 @@ async def test_partitions_are_added_and_removed_while_others_go_on(
     await fill(producer, topic, 1)
     assert {each.partition for each in await read(reader, 1)} == {1}
     assert await reader.read(seconds_max=0.2) == []
+
+
+async def test_a_record_with_a_header_name_that_is_no_text_comes_without_headers(
+    kafka: str, topic: str, producer: Producer, reader: LogReader
+) -> None:
+    """After some others: calls that are hot go another way in CPython."""
+    headers = [("a", b"b")]
+    for number in range(2):
+        for _ in range(100):
+            await producer.send(topic, key=b"k", value=b"", headers=headers, partition=0)
+        await send_with_a_raw_name(kafka, topic, 0)
+        assert await reader.end_offsets(topic, [0]) == {0: 101 * (number + 1)}
+    await reader.assign({(topic, 0): 0})
+    records = await read(reader, 202)
+    assert [each.offset for each in records if each.headers != headers] == [100, 201]
+    assert records[100].headers == []
+    assert (records[100].key, records[100].value) == (b"k", b"{}")
 
 
 async def test_an_offset_is_found_by_time_and_a_time_to_come_is_the_end(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -17,6 +18,9 @@ from infra.kafka.topics import make_topics
 from infra.projections import run_projections
 from infra.servers.postgres import PostgresServer
 from infra.settings import Settings
+from projections.answers import Answers
+from projections.usage import Usage
+from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.contracts.projections.deliver import a_conversation, an_account
 from tests.fixtures.processes import wait_for
 from tests.fixtures.servers import DatabaseUrl
@@ -132,6 +136,39 @@ async def test_a_record_of_ten_megabytes_holds_nobody_up(world: World, kafka: st
             await world.has(f"{name}_v1_parked", 1)
         await world.has("answers_v1", 1)
         await world.has("histories_v1_nodes", 2)
+
+
+async def test_a_record_with_a_header_name_that_is_no_text_holds_nobody_up(world: World) -> None:
+    topic = world.topics.domain("conversations")
+    await world.send("conversations", a_conversation())
+    for partition in range(world.settings.partitions):
+        await send_with_a_raw_name(world.settings.kafka_servers, topic, partition)
+    await world.send("conversations", a_conversation())
+    async with world.projections():
+        for name in ("answers", "histories", "usage"):
+            await world.has(f"{name}_v1_dead_letters", world.settings.partitions)
+            await world.has(f"{name}_v1_positions", 2)
+            assert world.count(f"{name}_v1_parked") == 0
+
+
+class Broken(Usage):
+    """Fails as no event and no outage makes one fail."""
+
+    @property
+    def own_tables(self) -> LiteralString:  # type: ignore[override]
+        raise RuntimeError
+
+
+async def test_a_projection_with_a_bug_does_not_end_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("infra.projections.all_projections", lambda: (Broken(), Answers()))
+    async with world.projections():
+        await becomes(lambda: "a projection has failed" in caplog.text)
+        await world.send("conversations", a_conversation())
+        await world.has("answers_v1", 1)
+    (failed, *_) = (one for one in caplog.records if "has failed" in one.message)
+    assert (failed.projection, failed.reason) == ("usage@1", "RuntimeError")  # type: ignore[attr-defined]
 
 
 def raise_limit(kafka: str, topic: str) -> None:
