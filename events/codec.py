@@ -91,10 +91,13 @@ def decode_data(
 ) -> Event:
     """The event of that type, brought up to today's version. Raises Undecodable."""
     cls = _class_of(type_name, version)
-    for step in range(version, cls.VERSION):
-        data = cls.UPCASTERS[step](data)
     try:
+        for step in range(version, cls.VERSION):
+            data = cls.UPCASTERS[step](data)
         return cls.model_validate({**data, **blanks} if blanks else data)
+    except (KeyError, TypeError, AttributeError) as error:  # of an upcaster, or there is none
+        wrong = f"{type_name} version {version} has wrong fields: {type(error).__name__}"
+        raise Undecodable(wrong) from error
     except ValidationError as error:
         raise Undecodable(f"{type_name} version {version} has wrong fields: {error}") from error
 

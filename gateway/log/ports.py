@@ -85,7 +85,8 @@ class EventLog(Protocol):
     async def before(self, time: datetime) -> int:
         """A place up to which every event is older than `time`, as near to it as clocks allow.
 
-        Raises StoreUnavailable and Unreadable.
+        Events that can't be read are taken to be as old as the next one that can. Raises
+        StoreUnavailable.
         """
 
     async def tenant_of(self, stream: UUID) -> UUID | None:

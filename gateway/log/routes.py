@@ -47,10 +47,7 @@ def routes(desk: Desk) -> APIRouter:
             )
         after = asked.first - 1
         if asked.wanted.since is not None:
-            try:
-                after = max(after, await log.before(asked.wanted.since))
-            except Unreadable as error:
-                raise EventUnreadable(error.place) from error
+            after = max(after, await log.before(asked.wanted.since))
         return reading(request, caller, log, asked, after)
 
     @router.get("/api/streams/{stream}")

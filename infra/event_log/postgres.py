@@ -10,6 +10,7 @@ places as far as clocks agree, so a time is found by halving.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,8 @@ SCANNED_MAX = 5_000
 little can be interrupted in between."""
 READ_BYTES_MAX = 4_194_304
 """Of stored events in one step: what a reader holds in memory."""
+DAMAGED_MAX = 20
+"""So many damaged events in a row are passed in search of a time; behind them, it is not known."""
 ATTEMPTS_MAX = 2
 """A connection of the pool may have died with the server that it belonged to."""
 
@@ -127,14 +130,23 @@ class PostgresLog:
         low, high = 0, await self.end()
         while low < high:
             middle = (low + high) // 2
-            rows = await self._fetch(self._first_after, (middle,))
-            if not rows or rows[0][0] > high:  # only places that nothing has taken
-                high = middle
-            elif _time_of(rows[0]) < oldest:
-                low = rows[0][0]
+            place, at = await self._next_time(middle, high)
+            if at is not None and at < oldest:
+                low = place
             else:
                 high = middle
         return low
+
+    async def _next_time(self, place: int, last: int) -> tuple[int, datetime | None]:
+        """Of the next event up to `last` whose time can be read; None: it is not known."""
+        for _ in range(DAMAGED_MAX):
+            rows = await self._fetch(self._first_after, (place,))
+            if not rows or rows[0][0] > last:  # only places that nothing has taken
+                break
+            place = rows[0][0]
+            with suppress(Unreadable):
+                return place, _time_of(rows[0])
+        return place, None
 
     async def tenant_of(self, stream: UUID) -> UUID | None:
         rows = await self._fetch(self._first_of_stream, (stream,))
@@ -187,7 +199,9 @@ class PostgresLog:
         if at_end:
             return datetime.now(UTC) >= newest
         rows = await self._fetch(self._first_after, (place,))
-        return bool(rows) and _time_of(rows[0]) >= newest
+        with suppress(Unreadable):  # whoever reads on will meet it
+            return bool(rows) and _time_of(rows[0]) >= newest
+        return False
 
     async def _fetch(self, query: Composed, values: Any = ()) -> Sequence[TupleRow]:
         """The rows of a query. Raises StoreUnavailable."""
@@ -215,6 +229,9 @@ def _decode(row: TupleRow) -> Recorded:
 def _time_of(row: TupleRow) -> datetime:
     """Of the envelope alone: what the event says need not be readable."""
     try:
-        return datetime.fromisoformat(orjson.loads(row[4])["time"])
+        time = datetime.fromisoformat(orjson.loads(row[4])["time"])
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(row[0]) from error
+    if time.tzinfo is None:
+        raise Unreadable(row[0])
+    return time

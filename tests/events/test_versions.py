@@ -74,6 +74,14 @@ def test_an_old_event_is_brought_up_step_by_step(version: int) -> None:
     assert event == ConversationNamed(conversation=ConversationId(ID), names={"en": ["Rhine"]})
 
 
+@pytest.mark.parametrize("version", [-1, 0, 1, 2])
+@pytest.mark.parametrize("data", [{}, [], None, "words", {"names": 7}], ids=repr)
+@pytest.mark.usefixtures("made_up")
+def test_what_cannot_be_brought_up_is_refused(version: int, data: Any) -> None:
+    with pytest.raises(Undecodable, match=f"version {version} has wrong fields"):
+        decode_data(ConversationNamed.TYPE, version, data)
+
+
 @pytest.mark.usefixtures("made_up")
 def test_an_event_of_a_newer_program_is_refused() -> None:
     with pytest.raises(Undecodable, match="update it"):

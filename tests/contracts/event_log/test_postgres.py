@@ -15,7 +15,7 @@ from infra.event_store.mapper import EventMapper
 from infra.event_store.recorder import EventRecorder
 from infra.event_store.store import open_recorder
 from infra.servers.postgres import PostgresServer
-from tests.contracts.event_log.logs import MINE, NOON, THEIRS, Bench, all_of
+from tests.contracts.event_log.logs import MINE, NOON, THEIRS, Bench, all_of, minutes
 from tests.contracts.event_store.appends import append
 from tests.contracts.event_store.test_log_order import WithoutLock, all_ids, store
 from tests.fixtures.servers import DatabaseUrl
@@ -131,6 +131,39 @@ async def test_an_event_that_cannot_be_read_is_named_and_can_be_passed(postgres:
     rest = await postgres.log.read(Wanted(), 3, events_max=10)
     assert [one.place for one in rest.found] == [4, 5, 6]
     assert await postgres.log.tenant_of(other) == THEIRS
+
+
+async def damage(postgres: Bench, first: int, last: int) -> None:
+    with psycopg.connect(postgres.url) as connection:
+        connection.execute(
+            "UPDATE conversations.stored_events SET state = 'damaged'"
+            " WHERE notification_id BETWEEN %s AND %s",
+            (first, last),
+        )
+
+
+@pytest.mark.parametrize("damaged", [(1, 1), (20, 20), (15, 22), (39, 40), (31, 31), (1, 40)])
+async def test_a_time_is_found_beside_events_that_cannot_be_read(
+    postgres: Bench, damaged: tuple[int, int]
+) -> None:
+    for n in range(40):
+        await postgres.happened(at=NOON + minutes(n), titles=0)
+    await damage(postgres, *damaged)
+    place = await postgres.log.before(NOON + minutes(35))
+    if damaged == (1, 40):
+        assert place == 0
+    else:
+        assert 28 <= place <= 30, "five minutes before the 36th"
+
+
+async def test_a_damaged_event_behind_a_time_that_is_over_takes_nothing_from_the_step(
+    postgres: Bench,
+) -> None:
+    for n in range(3):
+        await postgres.happened(at=NOON + minutes(n), titles=0)
+    await damage(postgres, 3, 3)
+    step = await postgres.log.read(Wanted(until=NOON + minutes(2)), 0, events_max=2)
+    assert ([one.place for one in step.found], step.past) == ([1, 2], False)
 
 
 async def test_postgres_is_killed_in_the_middle_and_comes_back(
