@@ -6,6 +6,7 @@ from typing import LiteralString
 from events.codec import encode_kept
 from events.conversations import AnswerEnded
 from events.envelope import Event, Recorded
+from projections.columns import columns, pieces
 from projections.tables import Db, Tables
 
 CREATE = """
@@ -25,7 +26,10 @@ CREATE TABLE IF NOT EXISTS {main} (
 """
 
 INSERT = """
-INSERT INTO {main} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+INSERT INTO {main} SELECT * FROM unnest(
+    %s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::int[], %s::int[], %s::int[],
+    %s::timestamptz[], %s::bytea[])
+ON CONFLICT DO NOTHING
 """
 
 FIND = "SELECT ended FROM {main} WHERE tenant = %s AND answer = %s"
@@ -62,5 +66,5 @@ class Answers:
             for one in events
             if isinstance(event := one.event, AnswerEnded)
         ]
-        with connection.cursor() as cursor:
-            cursor.executemany(self.tables.compose(INSERT), rows)
+        for some in pieces(rows, lambda row: len(row[-1])):
+            connection.execute(self.tables.compose(INSERT), columns(some))

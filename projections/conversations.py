@@ -6,7 +6,7 @@ for the feed, and `thalweg_histories` is notified of whose conversations have ch
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from events import conversations as said
 from events.conversations import Attachment, Kind
 from events.envelope import Event, Recorded
 from projections import histories_sql as sqls
+from projections.columns import columns, pieces
 from projections.exact_text import ESCAPE, exact, storable, subject_digest
 from projections.histories_fold import Changes, Node, Row, fold
 from projections.tables import Db, Tables
@@ -70,7 +71,7 @@ class Histories:
             return
         self._save_nodes(connection, changes)
         rows = [_row_values(row) for row in changes.rows.values()]
-        connection.execute(self.tables.compose(sqls.SAVE_ROWS), _columns(rows))
+        connection.execute(self.tables.compose(sqls.SAVE_ROWS), columns(rows))
         if live:
             shown = [changes.rows[conversation] for conversation in changes.shown]
             changed = [
@@ -102,20 +103,18 @@ class Histories:
         return {values[0]: _row(values) for values in rows}
 
     def _save_nodes(self, connection: Db, changes: Changes) -> None:
-        if changes.nodes:
-            statement = self.tables.compose(sqls.ADD_NODES)
-            with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                for node in changes.nodes.values():
-                    copy.write_row(_node_values(node, changes.rows[node.conversation]))
+        for nodes in pieces(changes.nodes.values(), lambda node: len(node.text or "")):
+            rows = [_node_values(node, changes.rows[node.conversation]) for node in nodes]
+            connection.execute(self.tables.compose(sqls.ADD_NODES), columns(rows))
         if changes.cancelling:
             statement = self.tables.compose(sqls.CANCELLING)
-            connection.execute(statement, _columns(changes.cancelling))
-        if changes.ends:
+            connection.execute(statement, columns(changes.cancelling))
+        for some in pieces(changes.ends, lambda end: len(end.ended.text)):
             ends = [
                 (end.conversation, end.position, *_end_values(end.ended), end.time, end.at)
-                for end in changes.ends
+                for end in some
             ]
-            connection.execute(self.tables.compose(sqls.END_NODES), _columns(ends))
+            connection.execute(self.tables.compose(sqls.END_NODES), columns(ends))
         if changes.wiped:
             statement = self.tables.compose(sqls.WIPE_NODES)
             connection.execute(statement, (list(changes.wiped),))
@@ -127,7 +126,7 @@ class Histories:
         counts = Counter((tenant, subject) for _, tenant, subject in changed)
         heads = connection.execute(
             self.tables.compose(sqls.TAKE_NUMBERS),
-            _columns([(*whose, count) for whose, count in counts.items()]),
+            columns([(*whose, count) for whose, count in counts.items()]),
         ).fetchall()
         free = {
             (tenant, subject): number - counts[tenant, subject] + 1
@@ -138,7 +137,7 @@ class Histories:
             key = whose[0], whose[1]
             numbered.append((conversation, *key, free[key]))
             free[key] += 1
-        connection.execute(self.tables.compose(sqls.GIVE_NUMBERS), _columns(numbered))
+        connection.execute(self.tables.compose(sqls.GIVE_NUMBERS), columns(numbered))
 
     def _tell(self, connection: Db, changed: Iterable[tuple[UUID, UUID, str]]) -> None:
         digests = sorted({subject_digest(tenant, exact(stored)) for _, tenant, stored in changed})
@@ -258,11 +257,6 @@ def _end_values(ended: said.AnswerEnded) -> tuple[object, ...]:
 def _attachments(attachments: tuple[Attachment, ...]) -> str | None:
     """JSON in a text column, which may say NUL as an escape."""
     return _json([one.model_dump() for one in attachments]) if attachments else None
-
-
-def _columns(rows: Collection[Sequence[object]]) -> list[list[object]]:
-    """Rows as unnest wants them: an array for each column."""
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _storable(text: str | None) -> str | None:

@@ -105,11 +105,14 @@ ON CONFLICT (conversation) DO UPDATE SET
 """
 
 ADD_NODES = """
-COPY {main_nodes} (
+INSERT INTO {main_nodes} (
     conversation, position, node, parent, role, created_at, text, text_bytes, attachments, edits,
     model, band, status, reason, error, prompt_tokens, completion_tokens, ended_at, ended_position,
     scope)
-FROM STDIN
+SELECT * FROM unnest(
+    %s::uuid[], %s::bigint[], %s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::text[],
+    %s::int[], %s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::bigint[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::text[])
 """
 
 CANCELLING = """

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from events.conversations import AnswerEnded, AnswerRequested
 from events.envelope import Event, Recorded
+from projections.columns import columns
 from projections.exact_text import storable
 from projections.tables import Db, Tables
 
@@ -101,8 +102,7 @@ class Usage:
         # An answer's request stands before its end in its stream, so it is written first.
         for statement, rows in ((ADD_ASKED, asked), (ADD_ENDS, list(ended.values()))):
             if rows:
-                columns = [list(column) for column in zip(*rows, strict=True)]
-                connection.execute(self.tables.compose(statement), columns)
+                connection.execute(self.tables.compose(statement), columns(rows))
 
 
 def _key(subject: str, model: str) -> UUID:

@@ -12,6 +12,7 @@ import pytest
 from events import trace
 from events.codec import to_cloudevent
 from events.envelope import Recorded
+from infra.projections import TRANSACTION_TIMEOUT_SINCE, connect
 from projections.answers import Answers
 from projections.dead_letters import retry
 from projections.keys import Keys
@@ -301,3 +302,19 @@ def test_an_event_with_wrong_fields_is_parked_without_their_values(runner: Runne
     (parked,) = rows(db, "answers_v1_parked")
     assert "wrong fields" in str(parked)
     assert "words of somebody" not in str(parked)
+
+
+def test_a_process_that_is_stopped_in_a_transaction_loses_its_locks(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a COPY, where Postgres waits for its client without any other bound."""
+    monkeypatch.setattr("infra.projections.WHOLE_TRANSACTION_SECONDS_MAX", 1)
+    with connect(url) as stopped, psycopg.connect(url, autocommit=True) as other:
+        if stopped.info.server_version < TRANSACTION_TIMEOUT_SINCE:
+            pytest.skip("this Postgres has no such bound")
+        other.execute("CREATE TABLE held (n int)")
+        stopped.execute("BEGIN")
+        stopped.execute("LOCK held IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(psycopg.Error), stopped.cursor().copy("COPY held FROM STDIN"):
+            other.execute("INSERT INTO held VALUES (1)")
+        assert other.execute("SELECT n FROM held").fetchall() == [(1,)]
