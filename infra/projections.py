@@ -55,12 +55,6 @@ TRANSACTION_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30
 """A batch of 500 takes some 20 ms."""
 
-WHOLE_TRANSACTION_SECONDS_MAX = 60
-"""Whatever it waits for, and however it is stopped and woken: its locks are gone after this long.
-A batch that is tried again one event at a time may take seconds."""
-TRANSACTION_TIMEOUT_SINCE = 170_000
-TRANSACTION_TIMEOUT = "SELECT set_config('transaction_timeout', %s, false)"
-
 
 def all_projections() -> tuple[Projection, ...]:
     """Every read model of this version of the program."""
@@ -275,7 +269,7 @@ async def _close(reader: LogReader, opened: list[Db], thread: ThreadPoolExecutor
 
 def connect(url: str) -> Db:
     """A connection for a runner, with bounds on what it may hold and for how long."""
-    connection = psycopg.connect(
+    return psycopg.connect(
         url,
         autocommit=True,
         connect_timeout=CONNECT_SECONDS_MAX,
@@ -291,14 +285,3 @@ def connect(url: str) -> Db:
         keepalives_interval=2,
         keepalives_count=3,
     )
-    if connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
-        connection.execute(TRANSACTION_TIMEOUT, (f"{WHOLE_TRANSACTION_SECONDS_MAX}s",))
-    return connection
-
-
-def unbounded(connection: Db) -> None:
-    """Of a connection that locks nothing anybody waits for: as long as it takes."""
-    connection.execute("SET statement_timeout = 0")
-    connection.execute("SET idle_in_transaction_session_timeout = 0")
-    if connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
-        connection.execute(TRANSACTION_TIMEOUT, ("0",))

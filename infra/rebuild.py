@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from events.topics import Topics
-from infra.projections import all_projections, connect, unbounded
+from infra.projections import all_projections, connect
 from infra.rebuild_builder import AGAIN_SECONDS, Builder, Progress, RebuildRefused, in_thread
 from infra.settings import Settings
 from projections import tables as sqls
@@ -232,6 +232,7 @@ def _offsets(connection: Db, tables: Tables, topic: str) -> dict[int, int]:
 def _snapshot(url: str) -> Iterator[Db]:
     """A connection that sees the tables as they are at its first query; it holds nobody up."""
     with connect(url) as connection:
-        unbounded(connection)
+        connection.execute("SET statement_timeout = 0")
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         yield connection

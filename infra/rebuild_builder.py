@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from infra.kafka.consumer import LogReader, Record
-from infra.projections import connect, unbounded
+from infra.projections import connect
 from infra.settings import Settings
 from projections import tables as sqls
 from projections.deliveries import Delivery, delivery
@@ -82,7 +82,7 @@ class Builder:
         """Makes the tables, without indexes, and goes to the log's beginning."""
         url = self._settings.database_url("projections")
         self._connection = await in_thread(self._thread, connect, url)
-        await self._run(_for_bulk)
+        await self._run(_unbounded)
         await self._run(sqls.create, self.projection.tables, self.projection.own_tables)
         partitions = range(self._settings.partitions)
         begins = await self._reader.begin_offsets(self._topic, partitions)
@@ -195,9 +195,9 @@ def _parked(connection: Db, tables: Tables) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _for_bulk(connection: Db) -> None:
+def _unbounded(connection: Db) -> None:
     """An index over millions of rows takes its time, and nobody waits for these tables."""
-    unbounded(connection)
+    connection.execute("SET statement_timeout = 0")
     connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (INDEX_MEMORY,))
 
 

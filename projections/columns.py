@@ -1,8 +1,8 @@
 """Many rows as the parameters of one statement: an array for each column, taken apart by unnest.
 
 A statement is complete before the server begins with it. In the midst of a COPY or of a pipeline it
-would wait for us, and no timeout of Postgres before 17 ends that: a process that is stopped there
-would keep its locks.
+would wait for us, and no timeout of Postgres ends that (`transaction_timeout` neither): a process
+that is stopped there would keep its locks.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

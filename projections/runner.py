@@ -66,10 +66,6 @@ class Runner:
         sqls.create(connection, self._tables, self.projection.own_tables)
         sqls.create_indexes(connection, self._tables, self.projection.own_indexes)
 
-    def drop(self, connection: Db) -> None:
-        """Removes this version with its positions: the next run builds it from the log again."""
-        sqls.drop(connection, self._tables, self.projection.own_suffixes)
-
     def offsets(self, connection: Db, topic: str) -> dict[int, int]:
         """Where to read on in each partition that was ever read; the others from the beginning."""
         rows = connection.execute(self._tables.compose(sqls.OFFSETS), (topic,)).fetchall()

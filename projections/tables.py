@@ -49,6 +49,10 @@ class Tables:
 # Two processes that start at once would both find no table and both create it.
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(hashtextextended('thalweg projections', 0))"
 
+# Only processes that start with the same build wait for each other's indexes: millions of rows take
+# minutes, and a new build has nobody who waits for it.
+LOCK_INDEXES = "SELECT pg_advisory_xact_lock(hashtextextended('thalweg indexes of ' || %s, 0))"
+
 # Of all projections: which builds there are, and what people have decided about dead letters.
 COMMON = """
 CREATE TABLE IF NOT EXISTS projection_builds (
@@ -88,7 +92,10 @@ CREATE TABLE IF NOT EXISTS {dead_letters} (
     UNIQUE (stream, position));
 """
 
-FORGET = "DELETE FROM projection_builds WHERE name = %s AND version = %s AND build = %s"
+FORGET = """
+DELETE FROM projection_builds
+WHERE name = %s AND version = %s AND build = %s AND state <> 'live' RETURNING state
+"""
 DROP = "DROP TABLE IF EXISTS {table}"
 
 OFFSETS = "SELECT partition, next_offset FROM {offsets} WHERE topic = %s"
@@ -150,15 +157,19 @@ def create_indexes(connection: Db, tables: Tables, own: LiteralString) -> None:
     """Makes the projection's `own` indexes, where they are missing."""
     if own:
         with connection.transaction():
-            connection.execute(LOCK_SCHEMA)
+            connection.execute(LOCK_INDEXES, (tables.label,))
             connection.execute(tables.compose(own))
 
 
-def drop(connection: Db, tables: Tables, suffixes: Iterable[str]) -> None:
-    """Removes all of a build, and what the registry knows of it."""
+def drop(connection: Db, tables: Tables, suffixes: Iterable[str]) -> bool:
+    """Removes all of a build, and what the registry knows of it; False: it is live, or unknown."""
     common = ("positions", "offsets", "parked", "dead_letters")
     with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = on")
         connection.execute(LOCK_SCHEMA)
-        connection.execute(FORGET, (tables.name, tables.version, tables.build))
+        build = tables.name, tables.version, tables.build
+        if connection.execute(FORGET, build).fetchone() is None:
+            return False
         for suffix in (*suffixes, *common):
             connection.execute(tables.compose(DROP, table=tables.table(suffix)))
+    return True

@@ -53,9 +53,9 @@ BEGIN = (
 READABLE = """
 SELECT build FROM projection_builds
 WHERE name = %s AND version = %s AND state IN ('live', 'old')
-ORDER BY state = 'live' DESC, build DESC LIMIT 1
+ORDER BY state = 'live' DESC, since DESC LIMIT 1
 """
-"""A reader knows one version: its live build, or while another version is live the newest old one.
+"""A reader knows one version: its live build, or while another version is live the one that was.
 It is asked for at every read. Remembered, it could send a session back over a switch."""
 
 

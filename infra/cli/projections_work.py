@@ -11,7 +11,7 @@ from projections import tables as sqls
 from projections import versions
 from projections.projection import Projection
 from projections.tables import Db
-from projections.versions import Offsets, State, StillBehind
+from projections.versions import Offsets, StillBehind
 
 FAILED = 1
 CATCH_UP_SECONDS_MAX = 4.0
@@ -52,10 +52,9 @@ def switch(settings: Settings, label: str) -> int:
 def drop(settings: Settings, label: str) -> int:
     with connect(settings.database_url("projections")) as connection:
         target = _found(connection, label)
-        if versions.state_of(connection, target.tables) is State.LIVE:
+        if not sqls.drop(connection, target.tables, target.own_suffixes):
             print(f"{label} is live: readers follow it.", file=sys.stderr)
             return FAILED
-        sqls.drop(connection, target.tables, target.own_suffixes)
         connection.execute(versions.NOTIFY, (versions.CHANNEL,))
     print(f"{label} is dropped.")
     return 0

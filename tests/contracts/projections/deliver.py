@@ -16,8 +16,12 @@ from events.conversations import (
 )
 from events.envelope import Event, Meta, Recorded
 from events.ids import AnswerId, ConversationId, KeyId, MessageId, TenantId, fresh_id
+from projections import tables as sqls
 from projections.deliveries import Delivery, delivery
+from projections.projection import Projection
+from projections.tables import Db
 
+AGE = "UPDATE projection_builds SET state = 'old' WHERE name = %s AND version = %s AND build = %s"
 TENANT = TenantId(UUID(int=7))
 TOPIC = "thalweg.conversations"
 
@@ -35,6 +39,13 @@ class Partition:
     def send_raw(self, headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Delivery:
         self.end += 1
         return delivery(TOPIC, self.number, self.end - 1, headers, value)
+
+
+def drop_live(db: Db, projection: Projection) -> None:
+    """As if it had never been built: the next to come builds it from the log again."""
+    tables = projection.tables
+    db.execute(AGE, (tables.name, tables.version, tables.build))
+    assert sqls.drop(db, tables, projection.own_suffixes)
 
 
 def recorded_stream(stream: UUID, events: Sequence[Event], *, first: int = 1) -> list[Recorded]:

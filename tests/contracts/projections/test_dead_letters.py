@@ -15,7 +15,7 @@ from projections.deliveries import Delivery
 from projections.reasons import PROBLEM_CHARACTERS_MAX
 from projections.runner import Runner
 from projections.tables import Db
-from tests.contracts.projections.deliver import TOPIC, Partition, a_conversation
+from tests.contracts.projections.deliver import TOPIC, Partition, a_conversation, drop_live
 
 Headers = Sequence[tuple[str, bytes]]
 BIG = 10 * 1024 * 1024
@@ -199,7 +199,7 @@ def test_a_discard_goes_on_without_the_event_and_keeps_it_and_who_decided(db: Db
     assert kept == (b"{}",)
     with pytest.raises(NotParked):
         discard(db, moody, bad[0].stream, 6, by="ann")
-    runner.drop(db)
+    drop_live(db, runner.projection)
     again = runner_of(db, moody)
     again.apply(db, sent)
     assert answers(db) == answers_in(bad[3:]), "left out for good"

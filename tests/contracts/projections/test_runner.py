@@ -12,7 +12,6 @@ import pytest
 from events import trace
 from events.codec import to_cloudevent
 from events.envelope import Recorded
-from infra.projections import TRANSACTION_TIMEOUT_SINCE, connect
 from projections.answers import Answers
 from projections.dead_letters import retry
 from projections.keys import Keys
@@ -24,6 +23,7 @@ from tests.contracts.projections.deliver import (
     Partition,
     a_conversation,
     an_account,
+    drop_live,
     ended,
     recorded_stream,
 )
@@ -236,7 +236,7 @@ def test_rebuilt_from_nothing_equals_live(runner: Runner, db: Db) -> None:
     live, live_positions = rows(db), positions(db)
     assert live
     assert live_positions == {history[0].stream: len(history) for history in histories}
-    runner.drop(db)
+    drop_live(db, runner.projection)
     with pytest.raises(psycopg.errors.UndefinedTable):
         rows(db)
     again = Runner(Answers(), gap_seconds_max=GAP_SECONDS_MAX)
@@ -302,19 +302,3 @@ def test_an_event_with_wrong_fields_is_parked_without_their_values(runner: Runne
     (parked,) = rows(db, "answers_v1_parked")
     assert "wrong fields" in str(parked)
     assert "words of somebody" not in str(parked)
-
-
-def test_a_process_that_is_stopped_in_a_transaction_loses_its_locks(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a COPY, where Postgres waits for its client without any other bound."""
-    monkeypatch.setattr("infra.projections.WHOLE_TRANSACTION_SECONDS_MAX", 1)
-    with connect(url) as stopped, psycopg.connect(url, autocommit=True) as other:
-        if stopped.info.server_version < TRANSACTION_TIMEOUT_SINCE:
-            pytest.skip("this Postgres has no such bound")
-        other.execute("CREATE TABLE held (n int)")
-        stopped.execute("BEGIN")
-        stopped.execute("LOCK held IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(psycopg.Error), stopped.cursor().copy("COPY held FROM STDIN"):
-            other.execute("INSERT INTO held VALUES (1)")
-        assert other.execute("SELECT n FROM held").fetchall() == [(1,)]

@@ -1,7 +1,9 @@
 """The registry of builds: one is live, and a switch never takes back what was to be read."""
 
+import psycopg
 import pytest
 
+from projections import tables as sqls
 from projections import versions
 from projections.conversations import Histories
 from projections.progress import BuildDropped
@@ -91,3 +93,35 @@ def test_a_build_that_was_dropped_is_fed_no_more(
     with pytest.raises(BuildDropped):
         Runner(FIRST, gap_seconds_max=5).create(db)
     assert states(db) == {"histories@1.2": State.LIVE}
+
+
+def test_a_build_that_has_become_live_is_not_dropped(db: Db, first: Runner, second: Runner) -> None:
+    """Somebody may have switched back since it was looked at."""
+    assert not sqls.drop(db, FIRST.tables, FIRST.own_suffixes)
+    assert sqls.drop(db, SECOND.tables, SECOND.own_suffixes)
+    assert not sqls.drop(db, SECOND.tables, SECOND.own_suffixes)
+    assert states(db) == {"histories@1": State.LIVE}
+    first.create(db)
+
+
+def test_readers_of_a_version_that_is_old_follow_the_build_that_was_live(
+    db: Db, first: Runner, second: Runner
+) -> None:
+    switch(db, SECOND, lambda at: None)
+    switch(db, FIRST, lambda at: None)
+    live, old = db.execute(
+        "UPDATE projection_builds SET state = 'old', since = clock_timestamp()"
+        " WHERE state = 'live' RETURNING build, state"
+    ).fetchall()[0]
+    assert (live, old) == (1, "old")
+    found = db.execute(versions.READABLE, ("histories", 1)).fetchone()
+    assert found == (1,)
+
+
+def test_indexes_of_a_new_build_let_others_start(
+    db: Db, url: str, first: Runner, second: Runner
+) -> None:
+    with psycopg.connect(url) as building, building.transaction():
+        sqls.create_indexes(building, SECOND.tables, SECOND.own_indexes)
+        db.execute("SET lock_timeout = '1s'")
+        first.create(db)
