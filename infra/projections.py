@@ -210,8 +210,9 @@ class Feed:
                     for each in records
                 ]
                 if batch or runner.waits:
-                    await asyncio.shield(run(runner.apply, connection, batch))
-                    tell_ends(batch, self._projection.tables.name, began)
+                    applied = await asyncio.shield(run(runner.apply, connection, batch))
+                    if applied and runner.live:
+                        tell_ends(batch, self._projection.tables.name, began)
                 if time.monotonic() >= alarm_at:
                     await asyncio.shield(run(self._alarm, connection))
                     alarm_at = time.monotonic() + ALARM_SECONDS

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from events.topics import Topics
@@ -179,10 +179,12 @@ class _Rebuild:
 
     async def _switch(self, mine: Builder) -> None:
         loop = asyncio.get_running_loop()
+        feeding: list[Future[None]] = []
 
         def catch_up(at: Offsets) -> None:
             mine_at = {partition: offset for (_, partition), offset in at.items()}
-            asyncio.run_coroutine_threadsafe(mine.feed_to(mine_at), loop).result(SWITCH_SECONDS_MAX)
+            feeding.append(asyncio.run_coroutine_threadsafe(mine.feed_to(mine_at), loop))
+            feeding[-1].result(SWITCH_SECONDS_MAX)
 
         tables = mine.projection.tables
         for left in reversed(range(SWITCH_ATTEMPTS_MAX)):
@@ -198,6 +200,9 @@ class _Rebuild:
             except (TimeoutError, versions.StillBehind):
                 if not left:
                     raise
+            finally:  # it is never cut off, for it would lose what it has read; nor fed twice at once
+                for one in feeding:
+                    await asyncio.wrap_future(one)
 
 
 CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('thalweg rebuild ' || %s, 0))"

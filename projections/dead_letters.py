@@ -7,7 +7,8 @@ when, is kept.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from projections.reasons import problem_text, reason_of
 from projections.tables import Db, Tables
 
 LETTERS_AT_ONCE = 10
+LETTERS_PER_TRANSACTION = 500
+"""While they are applied, all that feeds the build waits: some hundred milliseconds."""
 
 PARKED_STREAMS = """
 SELECT p.stream, coalesce(k.position, 0), p.problem, p.parked_at, count(d.position)
@@ -39,11 +42,11 @@ SELECT (SELECT count(*) FROM {parked}), (SELECT count(*) FROM {dead_letters}),
 """
 LETTERS = """
 SELECT topic, partition, record_offset, headers, value, problem, at FROM {dead_letters}
-WHERE stream = %s ORDER BY position LIMIT %s
+WHERE stream = %s ORDER BY position, record_offset LIMIT %s
 """
-STRAY = """
+PLACED = """
 SELECT topic, partition, record_offset, headers, value, problem, at FROM {dead_letters}
-WHERE stream IS NULL AND topic = %s AND partition = %s AND record_offset = %s FOR UPDATE
+WHERE topic = %s AND partition = %s AND record_offset = %s FOR UPDATE
 """
 LEFT = "SELECT count(*) FROM {dead_letters} WHERE stream = %s"
 PLACES = "SELECT DISTINCT topic, partition FROM {dead_letters} WHERE stream = %s"
@@ -157,12 +160,12 @@ def decisions(connection: Db, tables: Tables, stream: UUID, *, limit: int) -> li
 def retry(connection: Db, projection: Projection, stream: UUID, *, by: str) -> Outcome:
     """Applies the dead letters of a parked stream as far as they can be. Raises NotParked."""
     tables = projection.tables
-    with connection.transaction():
+    with _decided(connection):
         state, problem = _locked(connection, tables, stream)
         outcome = apply_letters(connection, projection, state, stream)
         _decide(connection, tables, "retried", by, stream, outcome.position, problem)
         save_positions(connection, tables, state)
-    return outcome
+    return _the_rest(connection, projection, stream, outcome)
 
 
 def discard(
@@ -170,35 +173,70 @@ def discard(
 ) -> Outcome:
     """Goes on without the event at `position`, and applies what follows it, as far as it can be.
 
-    The position may be one that never came. Raises NotParked, and NotNext for any other position
-    than the one that the stream waits for.
+    The position may be one that never came, or one that was discarded in another build of this
+    version. Raises NotParked, and NotNext for any other than the one that the stream waits for.
     """
     tables = projection.tables
-    with connection.transaction():
+    with _decided(connection):
         state, problem = _locked(connection, tables, stream)
-        if position != state.at(stream) + 1:
-            raise NotNext(f"{stream} waits for position {state.at(stream) + 1}")
-        first = next(iter(letters(connection, tables, stream, limit=1)), None)
-        found = first.delivery if first and first.delivery.position == position else None
-        _decide(connection, tables, "discarded", by, stream, position, problem, found)
-        state.discarded.add((stream, position))
+        if (stream, position) not in state.discarded:
+            if position != state.at(stream) + 1:
+                raise NotNext(f"{stream} waits for position {state.at(stream) + 1}")
+            first = next(iter(letters(connection, tables, stream, limit=1)), None)
+            found = first.delivery if first and first.delivery.position == position else None
+            _decide(connection, tables, "discarded", by, stream, position, problem, found)
+            state.discarded.add((stream, position))
         outcome = apply_letters(connection, projection, state, stream)
         save_positions(connection, tables, state)
-    return outcome
+    return _the_rest(connection, projection, stream, outcome)
 
 
-def discard_stray(
-    connection: Db, tables: Tables, topic: str, partition: int, offset: int, *, by: str
-) -> None:
-    """Takes a record that is no event out of the dead letters. Raises NotParked."""
-    with connection.transaction():
+def discard_letter(
+    connection: Db, projection: Projection, topic: str, partition: int, offset: int, *, by: str
+) -> Outcome | None:
+    """Takes one record out of the dead letters, whatever it says of itself; it is kept with the
+    decision. If it claimed to be of a stream, no position is given up, and what is left of the
+    stream's letters is applied as far as it can be. Raises NotParked.
+    """
+    tables = projection.tables
+    with _decided(connection):
         place = topic, partition, offset
-        row = connection.execute(tables.compose(STRAY), place).fetchone()
+        lock_offsets(connection, tables, [(topic, partition)])
+        row = connection.execute(tables.compose(PLACED), place).fetchone()
         if row is None:
             raise NotParked(f"no such record: {topic}:{partition}:{offset}")
         letter = _letter(row)
+        stream = letter.delivery.stream
         _decide(connection, tables, "discarded", by, None, 0, letter.problem, letter.delivery)
         connection.execute(tables.compose(sqls.UNBURY), place)
+        if stream is None:
+            return None
+        state, _ = _locked(connection, tables, stream)
+        outcome = apply_letters(connection, projection, state, stream)
+        save_positions(connection, tables, state)
+    return _the_rest(connection, projection, stream, outcome)
+
+
+@contextmanager
+def _decided(connection: Db) -> Iterator[None]:
+    """A transaction that a crash of Postgres does not take back: nobody would decide it again."""
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = on")
+        yield
+
+
+def _the_rest(connection: Db, projection: Projection, stream: UUID, outcome: Outcome) -> Outcome:
+    """Goes on in further transactions while that leads anywhere."""
+    while outcome.left and outcome.problem is None:
+        with connection.transaction():
+            try:
+                state, _ = _locked(connection, projection.tables, stream)
+            except NotParked:  # somebody else was quicker
+                return replace(outcome, left=0)
+            more = apply_letters(connection, projection, state, stream)
+            save_positions(connection, projection.tables, state)
+        outcome = replace(more, applied=outcome.applied + more.applied)
+    return outcome
 
 
 def _locked(connection: Db, tables: Tables, stream: UUID) -> tuple[Batch, str]:
@@ -212,7 +250,9 @@ def _locked(connection: Db, tables: Tables, stream: UUID) -> tuple[Batch, str]:
 
 
 def apply_letters(connection: Db, projection: Projection, state: Batch, stream: UUID) -> Outcome:
-    """One letter after the other, each on its own: up to the first that can't be applied."""
+    """One letter after the other, each on its own: up to the first position that none of its
+    records can fill, or LETTERS_PER_TRANSACTION. Left ones without a problem are for the next call.
+    """
     tables = projection.tables
     types = {cls.TYPE for cls in projection.types}
     applied = 0
@@ -221,28 +261,28 @@ def apply_letters(connection: Db, projection: Projection, state: Batch, stream: 
         one = delivery(topic, partition, offset, unpack_headers(headers), value)
         at = state.at(stream)
         if one.position > at + 1:
-            problem = f"position {at + 1} is missing"
+            problem = problem or f"position {at + 1} is missing"
             break
         if one.position == at + 1:
             problem = _try(connection, projection, one, types, live=state.live)
-            if problem is not None:
-                break
-            state.move(stream, one.position)
-            applied += 1
-        connection.execute(tables.compose(sqls.UNBURY), (topic, partition, offset))
-    if problem is None:
-        connection.execute(tables.compose(sqls.UNPARK), (stream,))
-    else:
+            if problem is None:
+                state.move(stream, one.position)
+                applied += 1
+    connection.execute(tables.compose(sqls.UNBURY_UP_TO), (stream, state.at(stream)))
+    row = connection.execute(tables.compose(LEFT), (stream,)).fetchone()
+    left = row[0] if row else 0
+    if problem is not None:
         connection.execute(tables.compose(STILL), (problem, stream))
-    left = connection.execute(tables.compose(LEFT), (stream,)).fetchone()
-    return Outcome(applied, left[0] if left else 0, state.at(stream), problem)
+    elif not left:
+        connection.execute(tables.compose(sqls.UNPARK), (stream,))
+    return Outcome(applied, left, state.at(stream), problem)
 
 
 def _buried(connection: Db, tables: Tables, stream: UUID) -> Iterator[TupleRow]:
     """A few at a time: a letter may have megabytes."""
     with connection.cursor("letters") as cursor:
         cursor.itersize = LETTERS_AT_ONCE
-        yield from cursor.execute(tables.compose(sqls.BURIED), (stream,))
+        yield from cursor.execute(tables.compose(sqls.BURIED), (stream, LETTERS_PER_TRANSACTION))
 
 
 def _try(

@@ -42,6 +42,8 @@ class Batch:
     """What follows in its stream, in order; None: of a type that changes no rows."""
     returned: set[UUID] = field(default_factory=set)
     """Parked streams for which the position has come that they wait for."""
+    returning: set[UUID] = field(default_factory=set)
+    """Those of them that are not through all their dead letters yet."""
     held: list[Delivery] = field(default_factory=list)
     held_bytes: int = 0
 

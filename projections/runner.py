@@ -58,6 +58,11 @@ class Runner:
         self._held: list[Delivery] = []
         self._held_since: dict[UUID, float] = {}
         self._next: dict[tuple[str, int], int] = {}
+        self._returning: set[UUID] = set()
+        """Streams that go on by themselves and have more dead letters than one transaction takes.
+        After a death in between, `dead-letters retry` goes on."""
+        self.live = False
+        """Whether readers followed this build when the last batch was applied."""
 
     def create(self, connection: Db) -> None:
         """Makes the tables. Raises BuildDropped if another is live and this one not registered."""
@@ -74,7 +79,7 @@ class Runner:
     @property
     def waits(self) -> bool:
         """Whether events wait behind a gap: then `apply` wants to be called, if with no batch."""
-        return bool(self._held)
+        return bool(self._held or self._returning)
 
     def apply(self, connection: Db, batch: Sequence[Delivery]) -> int:
         """Applies a batch in one transaction; returns how many events changed rows.
@@ -84,7 +89,7 @@ class Runner:
         arrived = [*self._held, *batch]
         if self._held:  # what fills a gap arrives behind those that wait for it
             arrived.sort(key=lambda one: one.position)
-        if not arrived:
+        if not arrived and not self._returning:
             return 0
         following = dict(self._next)
         for one in batch:
@@ -93,6 +98,8 @@ class Runner:
             state, applied = self._write(connection, arrived, following)
         self._next = following
         self._held = state.held
+        self._returning = state.returning
+        self.live = state.live
         behind = {one.stream for one in state.held if one.stream is not None}
         now = self._clock()
         self._held_since = {stream: self._held_since.get(stream, now) for stream in behind}
@@ -106,8 +113,11 @@ class Runner:
         done = lock_offsets(connection, self._tables, following)
         fresh = [one for one in arrived if one.offset >= done[one.topic, one.partition]]
         state = batch_of(
-            connection, self._tables, list({one.stream for one in fresh if one.stream})
+            connection,
+            self._tables,
+            list({one.stream for one in fresh if one.stream} | self._returning),
         )
+        state.returned = self._returning & state.parked
         for one in fresh:
             self._sort_in(connection, state, one)
         applied = self._apply_rows(connection, state)
@@ -151,7 +161,11 @@ class Runner:
             state.held.append(one)
             state.held_bytes += len(one.value or b"")
         else:
-            problem = f"position {at + 1} did not come within {self._gap_seconds_max:g} s"
+            problem = (
+                f"position {at + 1} did not come within {self._gap_seconds_max:g} s"
+                if bounded
+                else f"position {at + 1} is missing, and too many events wait in memory already"
+            )
             park(connection, self._tables, state, one, problem)
 
     def _apply_rows(self, connection: Db, state: Batch) -> int:
@@ -192,7 +206,9 @@ class Runner:
 
     def _apply_letters(self, connection: Db, state: Batch, stream: UUID) -> int:
         outcome = apply_letters(connection, self.projection, state, stream)
-        if outcome.problem is None:
+        if outcome.problem is None and outcome.left:
+            state.returning.add(stream)
+        elif outcome.problem is None:
             about = {"stream": str(stream), "projection": self._tables.label}
             log.warning("a parked stream goes on: what it waited for has come", extra=about)
         return outcome.applied

@@ -41,6 +41,7 @@ class Tables:
             offsets=self.table("offsets"),
             parked=self.table("parked"),
             dead_letters=self.table("dead_letters"),
+            dead_letters_by_stream=self.table("dead_letters_by_stream"),
             **{f"main_{part}": self.table(part) for part in self.parts},
             **identifiers,
         )
@@ -88,8 +89,8 @@ CREATE TABLE IF NOT EXISTS {dead_letters} (
     stream uuid, position bigint NOT NULL, problem text NOT NULL,
     headers bytea NOT NULL, value bytea,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (topic, partition, record_offset),
-    UNIQUE (stream, position));
+    PRIMARY KEY (topic, partition, record_offset));
+CREATE INDEX IF NOT EXISTS {dead_letters_by_stream} ON {dead_letters} (stream, position);
 """
 
 FORGET = """
@@ -131,15 +132,23 @@ WHERE name = %(name)s AND version = %(version)s AND stream = ANY(%(streams)s)
 """
 PARK = "INSERT INTO {parked} (stream, problem) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 UNPARK = "DELETE FROM {parked} WHERE stream = %s"
+# A relay repeats itself, byte for byte. Another record of a position may be the true one.
 BURY = """
 INSERT INTO {dead_letters}
     (topic, partition, record_offset, stream, position, problem, headers, value)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+SELECT new.* FROM (VALUES (%s, %s::int, %s::bigint, %s::uuid, %s::bigint, %s, %s::bytea, %s::bytea))
+    AS new (topic, partition, record_offset, stream, position, problem, headers, value)
+WHERE NOT EXISTS (
+    SELECT FROM {dead_letters} AS known
+    WHERE known.stream = new.stream AND known.position = new.position
+      AND known.headers = new.headers AND known.value IS NOT DISTINCT FROM new.value)
+ON CONFLICT DO NOTHING
 """
 BURIED = """
 SELECT topic, partition, record_offset, headers, value FROM {dead_letters}
-WHERE stream = %s ORDER BY position FOR UPDATE
+WHERE stream = %s ORDER BY position, record_offset LIMIT %s FOR UPDATE
 """
+UNBURY_UP_TO = "DELETE FROM {dead_letters} WHERE stream = %s AND position <= %s"
 UNBURY = """
 DELETE FROM {dead_letters} WHERE topic = %s AND partition = %s AND record_offset = %s
 """

@@ -69,7 +69,7 @@ def retry(
 def discard(
     projection: Projection,
     stream: Annotated[
-        str, typer.Argument(help="the stream's id; for a record that is no event, its place")
+        str, typer.Argument(help="the stream's id; for a record that is no event of it, its place")
     ],
     position: Annotated[
         int | None, typer.Argument(help="the one that the stream waits for: the first it shows")
@@ -80,6 +80,9 @@ def discard(
 
     The read model will never say what that event said, not after a rebuild either. The event itself
     stays in the log, and with the decision. A position that never came can be discarded too.
+
+    A place (topic:partition:offset, as `list` and `show` print it) takes out that one record only:
+    one that is no event of ours, or lies about its stream. No position is given up for it.
     """
     from infra.cli.dead_letters_work import discard as work
 

@@ -75,7 +75,7 @@ def retry(settings: Settings, name: str, stream: str | None, *, by: str) -> int:
 def discard(settings: Settings, name: str, stream: str, position: int | None, *, by: str) -> int:
     with _builds(settings, name) as (connection, builds):
         if ":" in stream:
-            return _discard_stray(connection, builds, stream, by)
+            return _discard_letter(connection, builds, stream, by)
         if position is None:
             print("Which position? `thalweg dead-letters show` says it.", file=sys.stderr)
             return REFUSED
@@ -93,7 +93,7 @@ def discard(settings: Settings, name: str, stream: str, position: int | None, *,
     return 0
 
 
-def _discard_stray(connection: Db, builds: list[Projection], place: str, by: str) -> int:
+def _discard_letter(connection: Db, builds: list[Projection], place: str, by: str) -> int:
     try:
         topic, partition, offset = place.rsplit(":", 2)
         where = topic, int(partition), int(offset)
@@ -102,11 +102,13 @@ def _discard_stray(connection: Db, builds: list[Projection], place: str, by: str
     found = False
     for one in builds:
         try:
-            dead_letters.discard_stray(connection, one.tables, *where, by=by)
+            outcome = dead_letters.discard_letter(connection, one, *where, by=by)
         except NotParked:
             continue
         found = True
         print(f"{one.tables.label}: {place} is discarded.")
+        if outcome is not None:
+            print(f"{one.tables.label}: {outcome.applied} events of its stream applied.")
     if not found:
         raise NotParked(f"there is no dead letter at {place}")
     return 0

@@ -1,6 +1,7 @@
 """Whatever comes, everybody else goes on; what was parked can be retried or left out, for good."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from events.codec import to_cloudevent
 from events.conversations import AnswerEnded
 from events.envelope import Recorded
-from projections import dead_letters
+from projections import dead_letters, versions
 from projections.answers import Answers
-from projections.dead_letters import Decision, NotNext, NotParked, discard, discard_stray, retry
+from projections.dead_letters import Decision, NotNext, NotParked, discard, discard_letter, retry
 from projections.deliveries import Delivery
+from projections.projection import beside
 from projections.reasons import PROBLEM_CHARACTERS_MAX
 from projections.runner import Runner
 from projections.tables import Db
@@ -108,12 +110,12 @@ def test_what_is_no_event_is_put_aside_and_can_be_discarded(db: Db, headers: Hea
     assert answers(db) == answers_in(whole)
     (stray,) = dead_letters.strays(db, Answers.tables, limit=10)
     assert (stray.topic, stray.partition, stray.offset) == (TOPIC, 0, 0)
-    discard_stray(db, Answers.tables, TOPIC, 0, 0, by="ann")
+    discard_letter(db, Answers(), TOPIC, 0, 0, by="ann")
     assert dead_letters.strays(db, Answers.tables, limit=10) == []
     kept = db.execute("SELECT decided_by, record_offset, value FROM projection_decisions")
     assert kept.fetchall() == [("ann", 0, b"?")]
     with pytest.raises(NotParked):
-        discard_stray(db, Answers.tables, TOPIC, 0, 0, by="ann")
+        discard_letter(db, Answers(), TOPIC, 0, 0, by="ann")
 
 
 @pytest.mark.parametrize(
@@ -234,3 +236,81 @@ def test_events_that_come_while_somebody_retries_are_not_left_behind(db: Db, url
     retry(db, moody, bad[0].stream, by="ann")
     runner.apply(db, log.send(bad[5:]))
     assert answers(db) == answers_in(bad)
+
+
+def test_a_discard_is_for_every_build_of_the_version(db: Db) -> None:
+    first, log = runner_of(db, Answers()), Partition()
+    versions.begin(db, replace(Answers.tables, build=2))
+    second = Runner(beside(Answers(), 2), gap_seconds_max=5)
+    second.create(db)
+    bad = a_conversation(answers=2)
+    _, headers, _ = to_cloudevent(bad[2])
+    sent = [*log.send(bad[:2]), log.send_raw(headers, b"{}"), *log.send(bad[3:])]
+    for runner in (first, second):
+        runner.apply(db, sent)
+    for runner in (first, second):
+        outcome = discard(db, runner.projection, bad[0].stream, 3, by="ann")
+        assert (outcome.applied, outcome.left, outcome.position) == (2, 0, 5)
+    assert len(dead_letters.decisions(db, Answers.tables, bad[0].stream, limit=9)) == 1
+
+
+def test_what_lies_about_its_position_is_taken_out_alone(db: Db) -> None:
+    log, told, now = Partition(), a_conversation(answers=2), [0.0]
+    runner = Runner(Answers(), gap_seconds_max=5, clock=lambda: now[0])
+    runner.create(db)
+    _, headers, value = to_cloudevent(told[2])
+    lie = log.send_raw(with_header(headers, "ce_sequence", b"999999"), value)
+    runner.apply(db, [lie, *log.send(told[:2])])
+    now[0] = 6.0
+    runner.apply(db, [])
+    runner.apply(db, log.send(told[2:3]))
+    assert still_parked(db, told) == 3
+    outcome = discard_letter(db, runner.projection, TOPIC, 0, 0, by="ann")
+    assert outcome is not None
+    assert (outcome.left, outcome.position, outcome.problem) == (0, 3, None)
+    runner.apply(db, log.send(told[3:]))
+    assert answers(db) == answers_in(told)
+    assert dead_letters.counts(db, Answers.tables).streams == 0
+    kept = db.execute("SELECT stream, record_offset, decided_by FROM projection_decisions")
+    assert kept.fetchall() == [(None, 0, "ann")]
+
+
+def test_garbage_that_came_first_does_not_take_the_place_of_the_true_event(db: Db) -> None:
+    runner, log, told = runner_of(db, Answers()), Partition(), a_conversation(answers=2)
+    _, headers, _ = to_cloudevent(told[2])
+    runner.apply(db, [*log.send(told[:2]), log.send_raw(headers, b"{"), *log.send(told[3:])])
+    assert still_parked(db, told) == 2
+    runner.apply(db, log.send(told[2:3]))
+    assert answers(db) == answers_in(told)
+    counted = dead_letters.counts(db, Answers.tables)
+    assert (counted.streams, counted.letters) == (0, 0)
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_many_letters_are_applied_a_few_a_transaction(
+    db: Db, monkeypatch: pytest.MonkeyPatch, by_itself: bool
+) -> None:
+    monkeypatch.setattr(dead_letters, "LETTERS_PER_TRANSACTION", 3)
+    moody, log = Moody(ValueError()), Partition()
+    runner, bad = runner_of(db, moody), a_conversation(answers=10)
+    moody.refused = bad[0].stream
+    if by_itself:
+        now = [0.0]
+        runner = Runner(moody, gap_seconds_max=5, clock=lambda: now[0])
+        runner.apply(db, log.send([bad[0], *bad[2:]]))
+        now[0], moody.error = 6.0, None
+        runner.apply(db, [])
+        runner.apply(db, log.send(bad[1:2]))
+        rounds = 1
+        while runner.waits:
+            runner.apply(db, [])
+            rounds += 1
+        assert rounds == 7
+    else:
+        runner.apply(db, log.send(bad))
+        moody.error = None
+        outcome = retry(db, moody, bad[0].stream, by="ann")
+        assert (outcome.applied, outcome.left, outcome.position) == (19, 0, 21)
+        assert len(dead_letters.decisions(db, Answers.tables, bad[0].stream, limit=9)) == 1
+    assert answers(db) == answers_in(bad)
+    assert dead_letters.counts(db, Answers.tables).streams == 0
