@@ -200,7 +200,7 @@ class _Rebuild:
             except (TimeoutError, versions.StillBehind):
                 if not left:
                     raise
-            finally:  # it is never cut off, for it would lose what it has read; nor fed twice at once
+            finally:  # never cut off, it would lose what it has read; nor fed twice at once
                 for one in feeding:
                     await asyncio.wrap_future(one)
 

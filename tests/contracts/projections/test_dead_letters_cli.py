@@ -92,6 +92,18 @@ def test_discard_frees_the_stream_and_says_what_it_did(
         cli.discard(settings, "histories", str(parked), 6, by="bob")
 
 
+def test_one_record_of_a_stream_is_discarded_by_its_place(
+    settings: Settings, parked: UUID, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.discard(settings, "histories", f"{TOPIC}:0:2", None, by="bob") == 0
+    out = capsys.readouterr().out
+    assert f"histories@1: {TOPIC}:0:2 is discarded." in out
+    assert "histories@1: 0 events of its stream applied" in out
+    found = [one for one in listed(settings, capsys) if one["projection"] == "histories@1"]
+    assert (found[0]["position"], found[0]["waiting"]) == (2, 2)
+    assert found[0]["problem"] == "position 3 is missing"
+
+
 @pytest.mark.parametrize("stream", ["nonsense", "a:b:c", str(fresh_id())])
 def test_what_is_not_there_is_said(settings: Settings, parked: UUID, stream: str) -> None:
     with pytest.raises(LookupError):
