@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from infra.kafka.consumer import LogReader, Record
+from infra.kafka.consumer import LogReader, Partition, Record
 from infra.projections import connect
 from infra.settings import Settings
 from projections import tables as sqls
@@ -76,6 +76,8 @@ class Builder:
         self._next: dict[int, int] = {}
         self._over: list[Record] = []
         """Read already, but beyond where it was to be fed to."""
+        self._paused: set[Partition] = set()
+        """Those it has such records of: more of them would only fill the memory."""
         self._of = 0
 
     async def open(self) -> None:
@@ -117,6 +119,8 @@ class Builder:
     async def feed_to(self, at: Mapping[int, int]) -> None:
         """Applies exactly what stands before those offsets, and lets what waits for a gap wait."""
         applying: asyncio.Future[int] | None = None
+        await self._reader.resume(self._paused)
+        self._paused.clear()
         try:
             while any(self._next.get(partition, 0) < offset for partition, offset in at.items()):
                 batch = await self._read(at)
@@ -149,6 +153,10 @@ class Builder:
         if not batch:
             records = await self._reader.read(EVENTS_PER_BATCH, READ_SECONDS_MAX)
             self._take(records, at, batch)
+            beyond = {(each.topic, each.partition) for each in self._over} - self._paused
+            if beyond:
+                await self._reader.pause(beyond)
+                self._paused |= beyond
         return batch
 
     def _take(self, records: list[Record], at: Mapping[int, int], batch: list[Delivery]) -> None:

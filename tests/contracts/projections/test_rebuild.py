@@ -16,9 +16,12 @@ from infra.cli import projections_work as builds
 from infra.projections import connect, run_projections
 from infra.read_models import ReadModels
 from infra.rebuild import Rebuilt, rebuild
-from infra.rebuild_builder import Progress, RebuildRefused
+from infra.rebuild_builder import Builder, Progress, RebuildRefused
+from projections import tables as sqls
+from projections import versions
 from projections.conversations import Histories
 from projections.keys import Keys
+from projections.projection import beside
 from tests.contracts.projections.deliver import an_account
 from tests.contracts.projections.test_feed import World, becomes, world
 from tests.projections.histories_events import Told, mixed
@@ -302,3 +305,30 @@ async def test_the_role_does_not_feed_a_version_that_was_never_built(
         await asyncio.gather(task, return_exceptions=True)
     assert names(world)["keys@1.1"] == "live"
     assert world.count("keys_v2_positions") == 0
+
+
+async def test_what_is_beyond_the_end_is_not_read_into_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.rebuild_builder.EVENTS_PER_BATCH", 10)
+    conversations = [Told() for _ in range(30)]
+    for told in conversations:
+        for _ in range(20):
+            told.turn("?")
+    await world.send("conversations", mixed(conversations))
+    topic = world.topics.domain("conversations")
+    projection = beside(Histories(), 2)
+    with connect(world.url) as db:
+        db.execute(sqls.COMMON)
+        versions.begin(db, projection.tables)
+    builder = Builder(projection, world.settings, topic, lambda _: None)
+    async with contextlib.aclosing(builder):
+        await builder.open()
+        ends = await builder._reader.end_offsets(topic, [0, 1, 2])
+        for at in ({0: ends[0]}, {**ends, 2: 5}):
+            await builder.feed_to(at)
+            assert len(builder._over) <= 3 * 10
+        await builder.feed_to(ends)
+        assert builder._over == []
+    assert builder.events == total(conversations)
+    assert applied(world, "histories_v1_b2") == total(conversations)
