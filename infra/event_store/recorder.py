@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import OperationalError, StoredEvent
+from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Cursor
 from psycopg.errors import PipelineAborted
@@ -23,7 +23,7 @@ from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
 
 EVENTS_TABLE = "stored_events"
 ABORTED_ATTEMPTS_MAX = 5
-"""Once in 300 conflicts the reason was missing; five times in a row it never was."""
+"""Once in 300 conflicts the reason was missing; on a quick machine it may be each time."""
 CommandKey = tuple[UUID, str]
 """Tenant and command id."""
 
@@ -36,6 +36,10 @@ class StoredCommand:
     position: int
     fingerprint: bytes
     stored_at: datetime
+
+
+class Unexplained(IntegrityError):
+    """A statement was refused, so that nothing was stored; psycopg did not say for what reason."""
 
 
 @dataclass(slots=True)
@@ -146,7 +150,8 @@ class EventRecorder(PostgresApplicationRecorder):
     ) -> dict[CommandKey, Receipt]:
         """Stores the commands with their events, all or none; gives the receipt of each.
 
-        Raises IntegrityError if any position or command id is taken, OperationalError or
+        Raises IntegrityError if any position or command id is taken (Unexplained, if that is likely
+        and no more is known), OperationalError or
         InterfaceError if the connection was lost: then it is unknown whether it was committed.
         """
         group = Group(appends)
@@ -164,9 +169,10 @@ class EventRecorder(PostgresApplicationRecorder):
             except OperationalError as error:
                 # Now and then psycopg reports a refused statement by the one behind it, as a
                 # pipeline that was aborted. Nothing was stored: the next try tells the reason.
-                aborted = isinstance(error.__cause__, PipelineAborted)
-                if not aborted or attempt + 1 == ABORTED_ATTEMPTS_MAX:
+                if not isinstance(error.__cause__, PipelineAborted):
                     raise
+                if attempt + 1 == ABORTED_ATTEMPTS_MAX:
+                    raise Unexplained(str(error)) from error
         raise AssertionError("the last attempt returns or raises")
 
     def _insert_events(
