@@ -31,6 +31,9 @@ SLICE_SECONDS = 0.02  # a blocking poll cannot be woken: other calls wait for at
 CLOSE_SECONDS_MAX = 5.0  # leaving a group is one request
 REBALANCE_CALLBACK_SECONDS_MAX = 20.0  # a callback that hangs must not hold the thread for ever
 
+GATHERED_BYTES = 1_048_576
+"""So much is handed out at once by a broker that gathers: half of what a fetch may have."""
+
 _LATENCY: dict[str, str | int | float | bool] = {
     "log_level": 3,
     "fetch.min.bytes": 1,
@@ -212,13 +215,26 @@ class _Reader:
 class LogReader(_Reader):
     """Reads where it is told, without joining a group; commits nothing.
 
-    `group` only says whose offsets `committed` tells.
+    `group` only says whose offsets `committed` tells. With `gather_seconds` the broker keeps
+    records back for up to that long, to hand out more at once: for readers on whom nobody waits.
     """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str = "thalweg", group: str = "thalweg-nobody"
+        self,
+        bootstrap: str,
+        *,
+        client_id: str = "thalweg",
+        group: str = "thalweg-nobody",
+        gather_seconds: float = 0.0,
     ) -> None:
-        super().__init__(bootstrap, {"client.id": client_id, "group.id": group})
+        configuration: dict[str, str | int | float | bool] = {
+            "client.id": client_id,
+            "group.id": group,
+        }
+        if gather_seconds:
+            configuration["fetch.min.bytes"] = GATHERED_BYTES
+            configuration["fetch.wait.max.ms"] = round(gather_seconds * 1_000)
+        super().__init__(bootstrap, configuration)
 
     async def assign(self, offsets: Offsets) -> None:
         """From now on reads exactly these partitions, each from its offset.
