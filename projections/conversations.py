@@ -17,7 +17,14 @@ from events.conversations import Attachment, Kind
 from events.envelope import Event, Recorded
 from projections import histories_sql as sqls
 from projections.columns import columns, pieces
-from projections.exact_text import ESCAPE, exact, storable, subject_digest
+from projections.exact_text import (
+    ESCAPE,
+    exact,
+    exact_or_none,
+    storable,
+    storable_or_none,
+    subject_digest,
+)
 from projections.histories_fold import Changes, Node, Row, fold
 from projections.tables import Db, Tables
 
@@ -174,14 +181,14 @@ def _row(values: Sequence[Any]) -> Row:
         kind=kind,
         created_at=created_at,
         last_activity=last_activity,
-        title=_exact(title),
+        title=exact_or_none(title),
         metadata=unpack_metadata(metadata),
         position=position,
-        opening=_exact(opening),
+        opening=exact_or_none(opening),
         archived=archived,
         deleted=deleted,
         head=head,
-        model=_exact(model),
+        model=exact_or_none(model),
         messages=messages,
         answers=answers,
         read_position=read_position,
@@ -199,14 +206,14 @@ def _row_values(row: Row) -> tuple[object, ...]:
         row.kind,
         row.created_at,
         row.last_activity,
-        _storable(row.title),
+        storable_or_none(row.title),
         pack_metadata(row.metadata) if row.metadata else "{}",
         row.position,
-        _storable(row.opening),
+        storable_or_none(row.opening),
         row.archived,
         row.deleted,
         row.head,
-        _storable(row.model),
+        storable_or_none(row.model),
         row.messages,
         row.answers,
         row.read_position,
@@ -225,15 +232,15 @@ def _node_values(node: Node, row: Row) -> tuple[object, ...]:
         node.parent,
         node.role,
         node.created_at,
-        _storable(node.text),
+        storable_or_none(node.text),
         None if node.text is None else len(node.text.encode()),
         _attachments(node.attachments),
         node.edits,
-        _storable(node.model),
+        storable_or_none(node.model),
         node.band,
         node.status,
-        _storable(node.reason),
-        _storable(node.error),
+        storable_or_none(node.reason),
+        storable_or_none(node.error),
         node.prompt_tokens,
         node.completion_tokens,
         node.ended_at,
@@ -248,7 +255,7 @@ def _end_values(ended: said.AnswerEnded) -> tuple[object, ...]:
         len(ended.text.encode()),
         ended.kind.value,
         storable(ended.reason),
-        _storable(ended.error),
+        storable_or_none(ended.error),
         ended.usage.prompt_tokens,
         ended.usage.completion_tokens,
     )
@@ -257,14 +264,6 @@ def _end_values(ended: said.AnswerEnded) -> tuple[object, ...]:
 def _attachments(attachments: tuple[Attachment, ...]) -> str | None:
     """JSON in a text column, which may say NUL as an escape."""
     return _json([one.model_dump() for one in attachments]) if attachments else None
-
-
-def _storable(text: str | None) -> str | None:
-    return None if text is None else storable(text)
-
-
-def _exact(stored: str | None) -> str | None:
-    return None if stored is None else exact(stored)
 
 
 def _json(value: object) -> str:

@@ -26,6 +26,16 @@ def exact(stored: str) -> str:
     return stored.replace(_ESCAPED_NUL, "\0").replace(_ESCAPED_ESCAPE, ESCAPE)
 
 
+def storable_or_none(text: str | None) -> str | None:
+    """Of a column that may be null."""
+    return None if text is None else storable(text)
+
+
+def exact_or_none(stored: str | None) -> str | None:
+    """The inverse of `storable_or_none`."""
+    return None if stored is None else exact(stored)
+
+
 def subject_digest(tenant: UUID, subject: str) -> str:
     """16 hexadecimal digits for a data subject of a tenant: short, and not the name itself."""
     return hashlib.sha256(tenant.bytes + subject.encode()).hexdigest()[:16]

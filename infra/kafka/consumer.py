@@ -32,7 +32,7 @@ CLOSE_SECONDS_MAX = 5.0  # leaving a group is one request
 REBALANCE_CALLBACK_SECONDS_MAX = 20.0  # a callback that hangs must not hold the thread for ever
 
 GATHERED_BYTES = 1_048_576
-"""So much is handed out at once by a broker that gathers: half of what a fetch may have."""
+"""So much is handed out at once by a broker that gathers, as a backlog is: then nothing waits."""
 
 _LATENCY: dict[str, str | int | float | bool] = {
     "log_level": 3,

@@ -23,7 +23,7 @@ from infra.read_models.applied import AppliedPositions
 from infra.read_models.models import ReadModels
 from projections.conversations import Histories as Projection
 from projections.conversations import unpack_metadata
-from projections.exact_text import exact, storable
+from projections.exact_text import exact, exact_or_none, storable
 
 ANSWERING_CONVERSATIONS_MAX = 64
 """With answers under way, of one subject: a feed follows fewer."""
@@ -155,13 +155,13 @@ def conversation_row(values: TupleRow) -> ConversationRow:
         kind=kind,
         created_at=created_at,
         last_activity=last_activity,
-        title=_exact(title),
-        opening=_exact(opening),
+        title=exact_or_none(title),
+        opening=exact_or_none(opening),
         metadata=unpack_metadata(metadata),
         archived=archived,
         deleted=deleted,
         head=head,
-        model=_exact(model),
+        model=exact_or_none(model),
         messages=messages,
         answers=answers,
         unread=unread,
@@ -181,14 +181,14 @@ def _node_row(values: TupleRow) -> NodeRow:
         parent=parent,
         role=role,
         created_at=created_at,
-        text=_exact(text),
+        text=exact_or_none(text),
         attachments=_attachments(attachments),
         edits=edits,
-        model=_exact(model),
+        model=exact_or_none(model),
         band=band,
         status=status,
-        reason=_exact(reason),
-        error=_exact(error),
+        reason=exact_or_none(reason),
+        error=exact_or_none(error),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         ended_at=ended_at,
@@ -198,7 +198,3 @@ def _node_row(values: TupleRow) -> NodeRow:
 def _attachments(stored: str | None) -> tuple[Attachment, ...]:
     decoded: list[dict[str, Any]] = orjson.loads(stored) if stored else []
     return tuple(Attachment(**one) for one in decoded)
-
-
-def _exact(stored: str | None) -> str | None:
-    return None if stored is None else exact(stored)
