@@ -115,6 +115,7 @@ async def test_a_server_that_dies_is_started_again_with_its_address(running: Sup
 
 async def test_what_roles_write_is_kept_as_json_lines(running: Supervisor) -> None:
     log = running.settings.home / "logs" / "gateway.jsonl"
+    await until(lambda: log.exists() and "gateway lives" in log.read_text())
     await running.stop()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["message"] for line in lines] == ["gateway lives", "told to stop"]
