@@ -9,6 +9,7 @@ import logging
 from typing import Protocol
 
 from commands.errors import StoreUnavailable
+from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.recorder")
 
@@ -28,9 +29,11 @@ async def sweep_keys(store: KeyStore, *, sweep_seconds: float = SWEEP_SECONDS) -
     while True:
         try:
             for _ in range(SWEEPS_AT_ONCE_MAX):
+                hit("recorder.before_destroy")
                 destroyed = await store.destroy_keys()
                 if not destroyed:
                     break
+                hit("recorder.after_destroy")
                 log.info("keys of expired conversations were destroyed", extra={"keys": destroyed})
         except StoreUnavailable as error:
             log.warning("keys can't be destroyed now", extra={"reason": str(error)})

@@ -8,6 +8,8 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 
 from events.codec import encode_entry
+from infra import failpoints
+from infra.failpoints import hit
 from infra.live_names import (
     FAILURES,
     KEPT_UP_SECONDS,
@@ -73,6 +75,9 @@ class RedisLiveWriter:
 
     async def append(self, runs: Sequence[Run]) -> Sequence[int | RunRefused]:
         """See processors.answers.recorder.LiveWriter."""
+        hit("recorder.before_live")
+        if failpoints.are_on() and any(run.recorded for run in runs):
+            hit("recorder.before_expiry")
         try:
             async with asyncio.timeout(REPLY_SECONDS_MAX):
                 if not self._script:
@@ -83,6 +88,7 @@ class RedisLiveWriter:
                     replies = await self._append(runs)
         except FAILURES as error:
             raise LiveUnavailable(str(error)) from error
+        hit("recorder.after_live")
         for reply in replies:
             if isinstance(reply, Exception) and _is_of_the_server(reply):
                 raise LiveUnavailable(str(reply)) from reply

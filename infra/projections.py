@@ -18,7 +18,10 @@ from psycopg.sql import SQL, Identifier
 from events import trace
 from events.conversations import AnswerEnded
 from events.topics import Topics
+from infra import failpoints
 from infra.event_store.datastore import VANISHING
+from infra.failing_connection import FailingConnection
+from infra.failpoints import hit
 from infra.kafka.consumer import LogReader, ReadFailed
 from infra.kafka.offsets import QueryFailed
 from infra.settings import Settings
@@ -206,6 +209,8 @@ class Feed:
             alarm_at = time.monotonic()
             while True:
                 records = await reader.read(batch_max, READ_SECONDS_MAX)
+                if records:
+                    hit("projections.after_read")
                 began = trace.now_ns()
                 batch = [
                     delivery(each.topic, each.partition, each.offset, each.headers, each.value)
@@ -213,6 +218,7 @@ class Feed:
                 ]
                 if batch or runner.waits:
                     applied = await asyncio.shield(run(runner.apply, connection, batch))
+                    hit("projections.after_commit")
                     if applied and runner.live:
                         tell_ends(batch, self._projection.tables.name, began)
                 if time.monotonic() >= alarm_at:
@@ -272,7 +278,8 @@ async def _close(reader: LogReader, opened: list[Db], thread: ThreadPoolExecutor
 
 def connect(url: str) -> Db:
     """A connection for a runner, with bounds on what it may hold and for how long."""
-    return psycopg.connect(
+    kind: type[Db] = FailingConnection if failpoints.are_on() else psycopg.Connection
+    return kind.connect(
         url,
         autocommit=True,
         connect_timeout=CONNECT_SECONDS_MAX,

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from events.topics import Topics
+from infra.failpoints import hit
 from infra.projections import all_projections, connect
 from infra.rebuild_builder import AGAIN_SECONDS, Builder, Progress, RebuildRefused, in_thread
 from infra.settings import Settings
@@ -114,11 +115,14 @@ class _Rebuild:
                 theirs = reference.projection
             mine = await stack.enter_async_context(self._begun())
             seconds = await mine.fill()
+            hit("rebuild.after_fill")
             of_mine, of_theirs = await self._compare(mine, theirs)
             parked = await mine.parked()
             switched = switch and (of_mine == of_theirs or force)
             if switched:
+                hit("rebuild.before_switch")
                 await self._switch(mine)
+                hit("rebuild.after_switch")
             label = mine.projection.tables.label
             return Rebuilt(
                 label,
@@ -142,6 +146,7 @@ class _Rebuild:
         )
         tables = builder.projection.tables
         await in_thread(self._thread, versions.begin, self._guard, tables)
+        hit("rebuild.after_begin")
         try:
             async with contextlib.aclosing(builder):
                 await builder.open()
@@ -185,6 +190,7 @@ class _Rebuild:
             mine_at = {partition: offset for (_, partition), offset in at.items()}
             feeding.append(asyncio.run_coroutine_threadsafe(mine.feed_to(mine_at), loop))
             feeding[-1].result(SWITCH_SECONDS_MAX)
+            hit("rebuild.in_switch")
 
         tables = mine.projection.tables
         for left in reversed(range(SWITCH_ATTEMPTS_MAX)):

@@ -24,6 +24,7 @@ from events.conversations import AnswerEnded, AnswerRequested, EndKind
 from events.envelope import Meta, Recorded
 from events.ids import AnswerId
 from events.topics import Topics
+from infra.failpoints import hit
 from infra.kafka.consumer import CommitFailed, GroupReader, Partition, ReadFailed
 from infra.live_writer import RedisLiveWriter
 from infra.settings import Settings
@@ -80,6 +81,7 @@ class KafkaTokenLog:
         )
 
     async def _assigned(self, partitions: list[Partition]) -> None:
+        hit("recorder.on_assignment")
         self._recorder.assigned(number for _, number in partitions)
 
     async def _revoked(self, partitions: list[Partition]) -> None:
@@ -87,17 +89,21 @@ class KafkaTokenLog:
 
     async def read(self, records_max: int, seconds_max: float) -> Sequence[LogRecord]:
         records = await self._reader.read(records_max, seconds_max)
+        if records:
+            hit("recorder.after_read")
         return [
             LogRecord(each.partition, each.offset, each.key, each.value, each.timestamp_ms)
             for each in records
         ]
 
     async def commit(self, offsets: Mapping[int, int]) -> bool:
+        hit("recorder.before_commit")
         try:
             await self._reader.commit({(self._topic, p): at for p, at in offsets.items()})
         except CommitFailed as error:
             log.warning("offsets were not committed", extra={"reason": str(error)})
             return False
+        hit("recorder.after_commit")
         return True
 
     async def pause(self, partitions: Iterable[int]) -> None:
@@ -176,6 +182,7 @@ class StoredAnswerEnds:
         )
         began = trace.now_ns()
         turn = trace.turn_of(asked.traceparent) if asked.traceparent else None
+        hit("recorder.before_record")
         with trace.within(turn):
             await commands.submit(
                 ended.conversation,
@@ -183,6 +190,7 @@ class StoredAnswerEnds:
                 meta,
                 fingerprint("answer-end", str(ended.answer)),
             )
+            hit("recorder.after_record")
             log.info(
                 "an end was recorded",
                 extra={

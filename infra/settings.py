@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from infra import addresses
+from infra import addresses, failpoints
 from infra.limits import Limits
 
 PREFIX = "THALWEG_"
@@ -139,6 +139,11 @@ class Settings(Limits, BaseSettings):
         description="share of the traces that begin at the gateway and are exported; one that a "
         "client began is kept or left out as its `traceparent` says",
     )
+    failpoints: str = Field(
+        "",
+        description="for tests only, and refused unless `single_machine`: where processes kill "
+        "themselves (see `infra/failpoints.py`), or `file`; empty: nowhere",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )
@@ -203,6 +208,17 @@ class Settings(Limits, BaseSettings):
         if filled.get("single_machine") is None:
             filled["single_machine"] = embedded
         return filled
+
+    @model_validator(mode="after")
+    def _no_failpoints_where_users_are(self) -> Self:
+        if self.failpoints and not self.single_machine:
+            raise ValueError(
+                "THALWEG_FAILPOINTS makes processes kill themselves and is for tests: it is refused"
+                " unless THALWEG_SINGLE_MACHINE is true"
+            )
+        if self.failpoints not in ("", failpoints.FROM_FILE):
+            failpoints.parse(self.failpoints)
+        return self
 
     @classmethod
     def load(cls) -> Self:

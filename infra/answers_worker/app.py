@@ -13,6 +13,7 @@ from events.conversations import AnswerCancelRequested, AnswerRequested, Band
 from events.topics import Topics
 from infra.answers_worker.transport import Transport
 from infra.answers_worker.watermarks import Watermarks
+from infra.failpoints import hit
 from infra.settings import Settings
 from processors.answers.ports import Place, Request
 from processors.answers.worker import Worker
@@ -121,6 +122,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
                     trace.now_ns(),
                 )
             )
+            hit("answers.after_take")
             return
         if isinstance(event, AnswerCancelRequested):
             self._worker.cancel(event.answer)
@@ -129,6 +131,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
     def were_assigned(self, generation: int, assigned: set[TP]) -> None:
         """The group was rebalanced. Called before a message of these partitions can come."""
         self.was_assigned = True
+        hit("answers.on_assignment")
         self.watermarks.keep({(each.topic, each.partition) for each in assigned})
         self._worker.assigned(generation, {each.partition for each in assigned})
 

@@ -19,6 +19,7 @@ from events.conversations import (
 from events.envelope import Recorded
 from events.ids import AnswerId, NodeId
 from infra.event_store.answers import AnswerRow
+from infra.failpoints import hit
 from processors.answers.engine import Message
 from processors.answers.ports import Request, RequestsUnavailable, Task
 
@@ -67,12 +68,14 @@ class StoreRequests:
         self._answer_tokens_max = answer_tokens_max
 
     async def load(self, request: Request) -> Task:
+        hit("answers.before_load")
         try:
             row, events = await asyncio.gather(
                 self._store.find_answer(request.answer), self._load(request)
             )
         except StoreUnavailable as error:
             raise RequestsUnavailable(str(error)) from error
+        hit("answers.after_load")
         if row is not None and row.ended:
             return _ended(request)  # whatever the conversation holds
         if isinstance(events, Exception):

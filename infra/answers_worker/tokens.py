@@ -7,9 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
-from events.answers import TokenRecord
+from events.answers import Chunk, Claim, End, TokenRecord
 from events.codec import Undecodable, decode_token_record, encode_token_record
 from events.ids import ConversationId
+from infra import failpoints
+from infra.failpoints import hit
 from infra.kafka.consumer import LogReader
 from infra.kafka.offsets import QueryFailed
 from infra.kafka.producer import Producer, ProducerFull
@@ -57,6 +59,8 @@ class KafkaTokens:
             )
         except ProducerFull as error:
             raise NotSent(str(error)) from error
+        if failpoints.are_on():
+            _hit_sent(record)
         return cast("asyncio.Future[object]", sent)
 
     async def locate(self, since_ms: Mapping[int, int]) -> Mapping[int, Span]:
@@ -69,6 +73,7 @@ class KafkaTokens:
 
     async def begin(self, offsets: Mapping[int, int]) -> None:
         if offsets:
+            hit("answers.before_tail")
             await self._reader.add({(self._topic, each): at for each, at in offsets.items()})
 
     async def stop(self, partitions: Collection[int]) -> None:
@@ -76,10 +81,13 @@ class KafkaTokens:
 
     async def read(self) -> Sequence[TokenRead]:
         records = await self._reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
-        return [
+        read = [
             TokenRead(each.partition, each.offset, self._decode(each.partition, each.offset, value))
             for each, value in ((each, each.value) for each in records)
         ]
+        if failpoints.are_on():
+            _hit_read(read)
+        return read
 
     def _decode(self, partition: int, offset: int, value: bytes | None) -> TokenRecord | None:
         try:
@@ -95,3 +103,24 @@ class KafkaTokens:
         """Does not wait long for what is outstanding: the next worker decides by the log."""
         await self._producer.close(seconds_max=1.0)
         await self._reader.close()
+
+
+def _hit_sent(record: TokenRecord) -> None:
+    match record:
+        case Claim():
+            hit("answers.after_claim_sent")
+        case Chunk():
+            hit("answers.after_chunk_sent")
+        case End():
+            hit("answers.after_end_sent")
+
+
+def _hit_read(records: Sequence[TokenRead]) -> None:
+    for each in records:
+        match each.record:
+            case Claim():
+                hit("answers.after_claim_read")
+            case Chunk():
+                hit("answers.after_chunk_read")
+            case End():
+                hit("answers.after_end_read")

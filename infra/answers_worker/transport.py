@@ -31,6 +31,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from infra.answers_worker.watermarks import Watermarks
+from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.answers")
 
@@ -155,12 +156,14 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         }
         if not wanted:
             return False
+        hit("answers.before_commit")
         try:
             async with asyncio.timeout(COMMIT_SECONDS_MAX):
                 await self._ensure_consumer().commit(wanted)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("offsets were not committed", extra={"error": repr(error)})
             return False
+        hit("answers.after_commit")
         return True
 
     def verify_event_path(self, now: float, tp: TP) -> None:

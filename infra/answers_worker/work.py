@@ -10,6 +10,7 @@ from typing import Protocol
 from events.conversations import Band
 from events.topics import Topics
 from infra.answers_worker.watermarks import Watermarks
+from infra.failpoints import hit
 from infra.kafka.consumer import LogReader, Partition
 from infra.kafka.offsets import QueryFailed
 from processors.answers.ports import LogUnavailable, Place
@@ -95,6 +96,7 @@ class KafkaWork:
         return self.pressure is not None and self.pressure.is_member
 
     def acknowledge(self, place: Place) -> None:
+        hit("answers.before_acknowledge")
         self._watermarks.finish((self._topics.work(place.band), place.partition), place.offset)
 
     def hold_back(self, bands: Collection[Band]) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from events.topics import Topics
+from infra import failpoints
 from infra.rebuild import Rebuilt, rebuild
 from infra.rebuild_builder import Progress
 from infra.settings import Settings
@@ -28,6 +29,7 @@ def work(settings: Settings, name: str, *, switch: bool, force: bool) -> int:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+    failpoints.begin(settings.failpoints, settings.home, ["rebuild"])
     with bar:
         tasks = {}
 

@@ -11,9 +11,11 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from infra import failpoints
 from infra.alive import keep_touching
 from infra.servers import lifeline
 from infra.settings import Settings, SettingsRefused
@@ -59,6 +61,9 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         level=settings.log_level,
         form="json" if supervised else settings.log_format,
     )
+    failpoints.begin(settings.failpoints, settings.home, roles)
+    if settings.failpoints:
+        log.warning("failpoints are on: this process kills itself when a test says so")
     from infra import wiring
 
     for role in roles:
@@ -97,7 +102,7 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         if settings.alive_file is not None:
             work.append(keep_touching(settings.alive_file))
         with exported_traces(settings, roles) if traced else contextlib.nullcontext():
-            return runner.run(_until_told(work))
+            return runner.run(_until_told(work, _armed_anew(settings, roles)))
 
 
 @contextlib.contextmanager
@@ -125,11 +130,14 @@ def prepare(settings: Settings) -> list[str]:
     made = finish(wiring.prepare(settings))
     done = ["The schemas of the event stores are there."]
     done.append(f"Made the topics {', '.join(made)}." if made else "The topics are there.")
+    failpoints.hit("prepare.after_topics")
     path = settings.home / "api-key"
     if path.exists():
         return [*done, f"There is an API key in {path}."]
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(path, f"{finish(wiring.first_key(settings))}\n")
+    key = finish(wiring.first_key(settings))
+    failpoints.hit("prepare.after_key")
+    write_private(path, f"{key}\n")
     return [*done, f"Made an API key; it is in {path}, which only you may read."]
 
 
@@ -161,7 +169,16 @@ def finish(result: Any) -> Any:
     return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
-async def _until_told(roles: Sequence[Coroutine[Any, Any, object]]) -> int:
+def _armed_anew(settings: Settings, roles: Sequence[str]) -> Callable[[], None] | None:
+    """What SIGUSR2 does where tests may arm failpoints; elsewhere it is not listened to."""
+    if settings.failpoints != failpoints.FROM_FILE:
+        return None
+    return partial(failpoints.take_from_file, settings.home, roles)
+
+
+async def _until_told(
+    roles: Sequence[Coroutine[Any, Any, object]], on_usr2: Callable[[], None] | None = None
+) -> int:
     """Runs the roles side by side; SIGTERM and SIGINT cancel them, and so does the end of one."""
     tasks = [asyncio.ensure_future(role) for role in roles]
 
@@ -172,6 +189,8 @@ async def _until_told(roles: Sequence[Coroutine[Any, Any, object]]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if on_usr2 is not None:
+        loop.add_signal_handler(signal.SIGUSR2, on_usr2)
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stop()
     status = 0

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 from infra.engines.http import AFTER_FINISH_SECONDS_MAX, HttpEngine, Reply
+from infra.failpoints import hit
 from processors.answers.engine import EngineFailed, Finished, Token
 
 
@@ -33,6 +34,7 @@ async def speak(
     async with http.stream(path, body) as stream:
         if stream.status != 200:
             raise reading.refused(await stream.error())
+        hit("answers.after_call_begun")
         while True:
             try:
                 events = await stream.read()
@@ -44,6 +46,7 @@ async def speak(
                 break
             for data in events:
                 said = _judge(http.name, reading, data)
+                hit("answers.after_token")
                 stream.wait_at_most(
                     http.timers.between_tokens_seconds_max
                     if reading.ended() is None

@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from commands.store import Append, Receipt
 from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
+from infra.failpoints import hit
 
 EVENTS_TABLE = "stored_events"
 ABORTED_ATTEMPTS_MAX = 5
@@ -242,7 +243,9 @@ class EventRecorder(PostgresApplicationRecorder):
                 (row["tenant"], row["command"]): row["stored_at"] for row in group.cursor.fetchall()
             }
             group.cursor.close()
-        return super()._fetch_ids_after_insert_events(curs, stored_events, **kwargs)
+        ids = super()._fetch_ids_after_insert_events(curs, stored_events, **kwargs)
+        hit("store.before_commit")
+        return ids
 
     def keep_command(
         self, key: CommandKey, fingerprint: bytes, stream: UUID, position: int
@@ -251,8 +254,10 @@ class EventRecorder(PostgresApplicationRecorder):
 
         Without the lock of appends: it is one row, and of two with one id the other finds it.
         """
+        hit("store.before_keep")
         with self.datastore.get_connection() as connection:
             connection.execute(self._keep_command, (*key, stream, position, fingerprint))
+        hit("store.after_keep")
         return self.stored_commands([key])[key]
 
     # Reading ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from infra.event_store.writer import (
     Writer,
     receipt_of,
 )
+from infra.failpoints import hit
 
 T = TypeVar("T")
 R = TypeVar("R", bound=EventRecorder)
@@ -165,7 +166,9 @@ class ConversationStore(PostgresEventStore[ConversationRecorder]):
 
     async def settle(self, turns: Sequence[CommandKey]) -> None:
         """Nobody joins these turns any more. Raises StoreUnavailable."""
+        hit("store.before_settle")
         await self._read(lambda: self.recorder.turns.settle(turns))
+        hit("store.after_settle")
 
     async def sweep_turns(self) -> int:
         """Forgets turns too old to be joined: says how many, a few thousand at most.

@@ -26,6 +26,7 @@ from psycopg_pool import PoolTimeout
 from commands.errors import CommandReused, StoreSaturated, StoreUnavailable
 from commands.store import Append, Attempt, PositionTaken, Receipt
 from infra.event_store.recorder import CommandKey, StoredCommand, Unexplained
+from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.event_store")
 
@@ -212,11 +213,13 @@ class Writer:
         group = [waiting for waiting in group if not _expired(waiting)]
         if not group:
             return []
+        hit("store.before_append")
         try:
             receipts = self.recorder.store(
                 [waiting.append for waiting in group],
                 [event for waiting in group for event in waiting.stored_events],
             )
+            hit("store.after_append")
         except IntegrityError as error:
             return self._settle(group, error)
         except LOST as error:

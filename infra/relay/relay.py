@@ -31,6 +31,7 @@ from infra.event_store.datastore import CONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.recorder import EVENTS_TABLE, channel_of
 from infra.event_store.store import prepare_schema
 from infra.event_store.unreachable import WITHDRAWN
+from infra.failpoints import hit
 from infra.kafka.producer import Delivered, NotDelivered, ProducerFull
 from infra.relay.lease import Held, Lease, released_channel
 from infra.relay.stages import tell_when_sent
@@ -195,6 +196,7 @@ class Relay:
                 continue
             self._leased_until = asked + self._lease_seconds
             self.leads = True
+            hit("relay.after_take")
             log.info("leads the relay of %s from place %d", self._context, held.position)
             try:
                 await self._lead(lease, held, cursor)
@@ -202,6 +204,7 @@ class Relay:
                 log.warning("no longer leads the relay of %s: %s", self._context, lost)
             finally:
                 self.leads = False
+                hit("relay.before_release")
                 with contextlib.suppress(psycopg.Error, TimeoutError):
                     async with asyncio.timeout(RELEASE_SECONDS_MAX):
                         await lease.release(held.epoch)
@@ -253,6 +256,7 @@ class Relay:
             if not rows:
                 await _within(POLL_SECONDS_MAX, self._committed.wait())
                 continue
+            hit("relay.after_read")
             acknowledgements: list[asyncio.Future[Delivered]] = []
             for start in range(0, len(rows), EVENTS_PER_TURN):
                 recorded = [_decode(*row[1:]) for row in rows[start : start + EVENTS_PER_TURN]]
@@ -260,6 +264,7 @@ class Relay:
                     acknowledgements.append(future)
                     outstanding.add(future)
                     future.add_done_callback(outstanding.discard)
+                hit("relay.after_produce")
                 if len(rows) > EVENTS_PER_TURN:
                     await asyncio.sleep(0)
             position = rows[-1][0]
@@ -323,8 +328,10 @@ class Relay:
                 await self._store(lease, epoch, last)
 
     async def _store(self, lease: Lease, epoch: int, sent: Sent) -> None:
+        hit("relay.after_acknowledge")
         if not await lease.advance(epoch, sent.position, sent.last_event):
             raise LeaseLost("another relay took the lease")
+        hit("relay.after_position")
 
     async def _give_up_draining(self) -> None:
         await self._stopping.wait()
