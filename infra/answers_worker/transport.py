@@ -13,6 +13,7 @@
 - Stalls: after a rebalance Faust seeks, and if Kafka takes longer for that than a request may, it
   takes the timeout for its own stop and never lets a message flow again. The app crashes with
   `FlowStalled` instead.
+- Strangers' records that aiokafka can't decode are passed over (`records`).
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
+from infra.answers_worker import records
 from infra.answers_worker.watermarks import Watermarks
 from infra.failpoints import hit
 
@@ -172,6 +174,7 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
         self._assignor = RangePartitionAssignor
+        records.use()
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,

@@ -9,6 +9,7 @@ from events.conversations import Band
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.watermarks import Watermarks
 from processors.answers.ports import Request
+from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.contracts.worker.asking import Installation
 
 
@@ -123,3 +124,20 @@ async def test_from_produce_to_the_worker_takes_milliseconds(installation: Insta
             took.append(notes.requests[-1][0] - start)
         print(f"p50 {sorted(took)[25] * 1e3:.2f} ms")  # noqa: T201
         assert sorted(took)[25] < 0.1
+
+
+async def test_a_header_name_that_is_not_utf_8_stops_no_worker(installation: Installation) -> None:
+    async with running(installation) as (app, notes):
+        stream, _, _ = await installation.ask("before")
+        await installation.until(lambda: len(notes.requests) == 1, "the first request")
+        place = notes.requests[0][1].place
+        topic = installation.topics.work(Band.DEFAULT)
+        await send_with_a_raw_name(installation.settings.kafka_servers, topic, place.partition)
+        await installation.ask("after", conversation=stream)
+        await installation.until(lambda: len(notes.requests) == 2, "the request behind it")
+        assert notes.requests[1][1].place.offset == place.offset + 2
+        partition = (topic, place.partition)
+        for each in (place.offset, place.offset + 2):
+            app.watermarks.finish(partition, each)
+        await app.consumer.commit()
+        assert await installation.reader.committed([partition]) == {partition: place.offset + 3}
