@@ -30,6 +30,7 @@ COPY events events
 COPY commands commands
 COPY processors processors
 COPY projections projections
+COPY sagas sagas
 COPY gateway gateway
 COPY infra infra
 RUN python -m compileall -q -j 0 .

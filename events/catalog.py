@@ -17,6 +17,7 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     conversations.BranchChosen,
     conversations.MessagePosted,
     conversations.AnswerRequested,
+    conversations.AnswerAskedAgain,
     conversations.AnswerCancelRequested,
     conversations.AnswerEnded,
 )

@@ -218,6 +218,21 @@ class AnswerRequested(Event):
     sampling: Sampling
 
 
+class AnswerAskedAgain(Event):
+    """An answer was still open after its deadline and a grace: whoever takes it is to end it.
+
+    It asks for the same answer, so that however often it is asked for, it has one end.
+    """
+
+    TYPE: ClassVar[str] = "thalweg.conversations.answer_asked_again"
+    conversation: ConversationId
+    answer: AnswerId
+    model: str
+    band: Band
+    times: int
+    """How often it has been asked for again, this time included."""
+
+
 class AnswerCancelRequested(Event):
     """Somebody asked that an answer stop. A wish, not an end: the end is decided in the tokens."""
 

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from events.conversations import AnswerCancelRequested, AnswerRequested, Band
+from events.conversations import AnswerAskedAgain, AnswerCancelRequested, AnswerRequested, Band
 from events.envelope import Event
 
 
@@ -18,7 +18,7 @@ class Topics:
         return f"{self.prefix}.{context}"
 
     def work(self, band: Band) -> str:
-        """Answers asked for, and cancels."""
+        """Answers asked for, once or again, and cancels."""
         return f"{self.prefix}.answers.{band.value}"
 
     @property
@@ -40,10 +40,15 @@ class Topics:
         """The consumer group of the recorders."""
         return f"{self.prefix}.recorder"
 
+    @property
+    def sagas_group(self) -> str:
+        """The consumer group of the sagas."""
+        return f"{self.prefix}.sagas"
+
     def routes(self, event: Event) -> tuple[str, ...]:
         """Every topic that the relay sends `event` to; the domain topic comes first."""
         domain = self.domain(event.context())
-        if isinstance(event, AnswerRequested):
+        if isinstance(event, AnswerRequested | AnswerAskedAgain):
             return domain, self.work(event.band)
         if isinstance(event, AnswerCancelRequested):
             return domain, self.work(Band.PRIORITY)

@@ -63,6 +63,7 @@ class Histories:
             said.BranchChosen,
             said.MessagePosted,
             said.AnswerRequested,
+            said.AnswerAskedAgain,
             said.AnswerCancelRequested,
             said.AnswerEnded,
         }

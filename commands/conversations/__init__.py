@@ -6,10 +6,12 @@ choice of a branch are the deliberate ways to others. One answer at a time is gi
 """
 
 from commands.conversations.answers import (
+    AskAgain,
     AskAnswer,
     CancelAnswer,
     RecordAnswer,
     RequestAnswer,
+    ask_again,
     cancel_answer,
     record_answer,
     request_answer,
@@ -41,6 +43,7 @@ from commands.conversations.state import CONVERSATIONS, Conversation, evolve
 __all__ = [
     "CONVERSATIONS",
     "ArchiveConversation",
+    "AskAgain",
     "AskAnswer",
     "CancelAnswer",
     "ChooseBranch",
@@ -57,6 +60,7 @@ __all__ = [
     "StartConversation",
     "UnarchiveConversation",
     "archive_conversation",
+    "ask_again",
     "cancel_answer",
     "choose_branch",
     "complete_once",

@@ -1,10 +1,11 @@
-"""Asking for an answer, asking that it stop, and recording how it ended."""
+"""Asking for an answer (and again), asking that it stop, and recording how it ended."""
 
 from dataclasses import dataclass
 
 from commands.conversations.state import Conversation, talking
 from commands.errors import AnswerInProgress, NotAnswerable, UnknownAnswer, UnknownNode
 from events.conversations import (
+    AnswerAskedAgain,
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
@@ -37,6 +38,15 @@ class RequestAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class AskAgain:
+    """The same answer once more, to whoever takes it now: whoever had it has lost it."""
+
+    conversation: ConversationId
+    answer: AnswerId
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAnswer:
     conversation: ConversationId
     answer: AnswerId
@@ -60,6 +70,24 @@ def request_answer(state: Conversation, command: RequestAnswer) -> list[Event]:
     if given is not None:
         raise AnswerInProgress(id_, given)
     return [requested(id_, command.ask, command.parent)]
+
+
+def ask_again(state: Conversation, command: AskAgain) -> list[Event]:
+    """Whatever became of the conversation meanwhile; an answer that has ended needs no event."""
+    asked = state.answers.get(command.answer)
+    if asked is None:
+        raise UnknownAnswer(command.answer)
+    if command.answer in state.ends:
+        return []
+    return [
+        AnswerAskedAgain(
+            conversation=command.conversation,
+            answer=command.answer,
+            model=asked.model,
+            band=asked.band,
+            times=command.times,
+        )
+    ]
 
 
 def cancel_answer(state: Conversation, command: CancelAnswer) -> list[Event]:

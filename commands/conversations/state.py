@@ -13,6 +13,7 @@ from commands.errors import (
 from commands.growing import Growing
 from commands.submit import Decider
 from events.conversations import (
+    AnswerAskedAgain,
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
@@ -47,7 +48,7 @@ class Conversation:
     position: int = 0
     """Of its last event."""
     news: int = 0
-    """Position of the last event that was more than a read mark."""
+    """Position of the last event that its user would want to see."""
     read: int = 0
     """Up to where its user has seen it."""
     head: NodeId | None = None
@@ -96,6 +97,8 @@ def evolve(state: Conversation, event: Event) -> Conversation:
     match event:
         case ConversationRead():
             return replace(state, position=position, read=max(state.read, event.position))
+        case AnswerAskedAgain():
+            return replace(state, position=position)
         case MessagePosted():
             return replace(
                 state,

@@ -9,7 +9,7 @@ from faust.types import TP
 
 from events import trace
 from events.codec import Undecodable, from_cloudevent
-from events.conversations import AnswerCancelRequested, AnswerRequested, Band
+from events.conversations import AnswerAskedAgain, AnswerCancelRequested, AnswerRequested, Band
 from events.topics import Topics
 from infra.answers_worker.transport import Transport
 from infra.answers_worker.watermarks import Watermarks
@@ -110,7 +110,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
             self.watermarks.finish(partition, message.offset)
             return
         event = recorded.event
-        if isinstance(event, AnswerRequested):
+        if isinstance(event, AnswerRequested | AnswerAskedAgain):
             place = Place(self._bands[message.topic], message.partition, message.offset)
             self._worker.take(
                 Request(

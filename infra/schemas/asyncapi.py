@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from events.catalog import CONTEXTS, EVENT_CLASSES
-from events.conversations import AnswerCancelRequested, AnswerRequested, Band
+from events.conversations import AnswerAskedAgain, AnswerCancelRequested, AnswerRequested, Band
 from events.envelope import Event
 from events.topics import Topics
 from infra.schemas.events import headers_schema
@@ -32,11 +32,11 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
         )
         operations[f"relay_{context}"] = _operation("send", context, "The relay of the context.")
     for band in Band:
-        asked: list[type[Event]] = [AnswerRequested]
+        asked: list[type[Event]] = [AnswerRequested, AnswerAskedAgain]
         if band is Band.PRIORITY:
             asked.append(AnswerCancelRequested)
         name = f"answers_{band.value}"
-        summary = f"Work of the band {band.value}: answers asked for"
+        summary = f"Work of the band {band.value}: answers asked for, once or again"
         cancels = ", and cancels of every band." if band is Band.PRIORITY else "."
         channels[name] = _channel(topics.work(band), summary + cancels, [cls.TYPE for cls in asked])
         operations[f"relay_{name}"] = _operation("send", name, "The relay of conversations.")

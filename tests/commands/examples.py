@@ -5,6 +5,7 @@ from uuid import UUID
 from commands.conversations import AskAnswer, NewMessage
 from events.accounts import KeyCreated, KeyRevoked, TenantCreated
 from events.conversations import (
+    AnswerAskedAgain,
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
@@ -76,6 +77,12 @@ def requested(answer: AnswerId = A, parent: UUID = M) -> AnswerRequested:
         band=Band.DEFAULT,
         deadline_seconds=60,
         sampling=SAMPLING,
+    )
+
+
+def asked_again(times: int = 1, answer: AnswerId = A) -> AnswerAskedAgain:
+    return AnswerAskedAgain(
+        conversation=C, answer=answer, model="model", band=Band.DEFAULT, times=times
     )
 
 

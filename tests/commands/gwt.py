@@ -26,6 +26,7 @@ CONVERSATION_COMMANDS: dict[type, Decide] = {
     conversations.UnarchiveConversation: conversations.unarchive_conversation,
     conversations.DeleteConversation: conversations.delete_conversation,
     conversations.MarkRead: conversations.mark_read,
+    conversations.AskAgain: conversations.ask_again,
     conversations.CancelAnswer: conversations.cancel_answer,
     conversations.RecordAnswer: conversations.record_answer,
 }

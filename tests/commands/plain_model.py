@@ -127,6 +127,12 @@ class Plain:
             return "UnknownAnswer"
         return [("stop", answer)] if node.open and not node.stopping else []
 
+    def insist(self, answer: UUID, times: int) -> Verdict:
+        node = self.nodes.get(answer)
+        if node is None or node.said_by != "answer":
+            return "UnknownAnswer"
+        return [("insisted", answer, times)] if node.open else []
+
     def record(self, answer: UUID) -> Verdict:
         node = self.nodes.get(answer)
         if node is None or node.said_by != "answer":
@@ -166,7 +172,7 @@ class Plain:
             return refused
         if position > len(self.log):
             return "ReadBeyondEnd"
-        news = [word for word in self.log[self.read :] if word != "read"]
+        news = [word for word in self.log[self.read :] if word not in ("read", "insisted")]
         return [("read", position)] if news and position > self.read else []
 
     def happened(self, word: str, *what: object) -> None:
@@ -182,6 +188,8 @@ class Plain:
             case "asked", (UUID() as answer, UUID() as parent):
                 self.nodes[answer] = Node(parent, "answer", open=True)
                 self.shown = answer
+            case "insisted", (UUID(), int()):
+                pass  # it is the same answer
             case "stop", (UUID() as answer,):
                 self.nodes[answer].stopping = True
             case "ended", (UUID() as answer,):

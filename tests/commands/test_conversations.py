@@ -1,8 +1,10 @@
 """What may happen in a conversation."""
 
 from commands.conversations import (
+    AskAgain,
     CancelAnswer,
     CompleteOnce,
+    MarkRead,
     PostMessage,
     RecordAnswer,
     StartConversation,
@@ -22,12 +24,16 @@ from tests.commands.examples import (
     A,
     C,
     M,
+    archived,
     ask,
+    asked_again,
     cancel_requested,
     completion_started,
+    deleted,
     ended,
     new_message,
     posted,
+    read,
     requested,
     started,
 )
@@ -108,3 +114,28 @@ def test_the_end_that_the_fold_holds_is_recorded_once_also_after_a_cancel() -> N
 
 def test_the_end_of_an_answer_that_nobody_asked_for_is_refused() -> None:
     given(started).when(RecordAnswer(ended())).refused(UnknownAnswer(A))
+
+
+def test_an_open_answer_is_asked_for_again_also_where_nobody_talks_any_more() -> None:
+    again = AskAgain(C, A, 2)
+    given(started, posted(), requested()).when(again).then(asked_again(2))
+    given(started, posted(), requested(), asked_again(1)).when(again).then(asked_again(2))
+    given(started, posted(), requested(), cancel_requested).when(again).then(asked_again(2))
+    given(started, posted(), requested(), archived).when(again).then(asked_again(2))
+    given(started, posted(), requested(), deleted).when(again).then(asked_again(2))
+    given(completion_started, posted(), requested()).when(again).then(asked_again(2))
+
+
+def test_an_answer_that_has_ended_is_not_asked_for_again() -> None:
+    given(started, posted(), requested(), ended()).when(AskAgain(C, A, 1)).nothing_happens()
+    given(started).when(AskAgain(C, A, 1)).refused(UnknownAnswer(A))
+
+
+def test_asking_again_changes_nothing_but_the_position() -> None:
+    given(started, posted(), requested(), asked_again()).when(
+        PostMessage(C, A, new_message(M2), ask(A2))
+    ).refused(AnswerInProgress(C, A))
+    given(started, posted(), requested(), asked_again()).when(RecordAnswer(ended())).then(ended())
+    given(started, posted(), requested(), read(3), asked_again()).when(
+        MarkRead(C, 5)
+    ).nothing_happens()

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from commands.conversations import (
     CONVERSATIONS,
     ArchiveConversation,
+    AskAgain,
     CancelAnswer,
     ChooseBranch,
     CompleteOnce,
@@ -26,6 +27,7 @@ from commands.conversations import (
 )
 from commands.errors import Refused
 from events.conversations import (
+    AnswerAskedAgain,
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
@@ -61,6 +63,8 @@ def in_words(event: Event) -> tuple[object, ...]:
             return "posted", event.message, event.role.value, event.parent, event.edits
         case AnswerRequested():
             return "asked", event.answer, event.parent
+        case AnswerAskedAgain():
+            return "insisted", event.answer, event.times
         case AnswerCancelRequested():
             return "stop", event.answer
         case AnswerEnded():
@@ -188,6 +192,11 @@ class Conversations(RuleBasedStateMachine):
     def cancels(self, pick: int) -> None:
         answer = AnswerId(self.plain.shown or NOBODY) if pick % 2 else AnswerId(self.node(pick))
         self.comes(CancelAnswer(C, answer), self.plain.cancel(answer))
+
+    @rule(pick=picks, times=st.integers(1, 3))
+    def insists(self, pick: int, times: int) -> None:
+        answer = AnswerId(self.node(pick))
+        self.comes(AskAgain(C, answer, times), self.plain.insist(answer, times))
 
     @rule(pick=picks)
     def ends(self, pick: int) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from events.accounts import KeyCreated, KeyRevoked, TenantCreated
 from events.answers import Chunk, Claim, ClaimId, End, Entry, EntryEnd, TokenRecord
 from events.conversations import (
+    AnswerAskedAgain,
     AnswerCancelRequested,
     AnswerEnded,
     AnswerRequested,
@@ -107,6 +108,14 @@ EVENTS: dict[type[Event], st.SearchStrategy[Any]] = {
         band=st.sampled_from(Band),
         deadline_seconds=fractions,
         sampling=samplings,
+    ),
+    AnswerAskedAgain: st.builds(
+        AnswerAskedAgain,
+        conversation=ids,
+        answer=ids,
+        model=texts,
+        band=st.sampled_from(Band),
+        times=counts,
     ),
     AnswerCancelRequested: st.builds(AnswerCancelRequested, conversation=ids, answer=ids),
     AnswerEnded: st.builds(

@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.conversations import AnswerCancelRequested, AnswerRequested, Band
+from events.conversations import AnswerAskedAgain, AnswerCancelRequested, AnswerRequested, Band
 from events.envelope import Event
 from events.ids import derived_id, fresh_id
 from events.topics import Topics
@@ -44,6 +44,12 @@ def test_every_event_goes_to_its_domain_topic_first(event: Event) -> None:
 @given(EVENTS[AnswerRequested])
 def test_an_answer_that_is_asked_for_is_work_of_its_band(event: AnswerRequested) -> None:
     assert Topics().routes(event)[1:] == (f"thalweg.answers.{event.band.value}",)
+
+
+@given(EVENTS[AnswerAskedAgain])
+def test_an_answer_is_asked_again_where_it_was_asked_for(event: AnswerAskedAgain) -> None:
+    topics = Topics()
+    assert topics.routes(event) == ("thalweg.conversations", topics.work(event.band))
 
 
 @given(EVENTS[AnswerCancelRequested])

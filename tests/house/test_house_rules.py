@@ -54,7 +54,7 @@ def test_every_direct_dependency_says_why_it_is_there() -> None:
 def test_topics_are_named_in_one_place() -> None:
     """Who writes a topic's name by hand forgets the prefix that keeps tests apart."""
     literal = re.compile(r"""["']thalweg\.(tokens|answers|conversations|accounts)(\.\w+)?["']""")
-    rooms = ("commands", "processors", "projections", "gateway", "infra")
+    rooms = ("commands", "processors", "projections", "sagas", "gateway", "infra")
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in tracked(*(f"{room}/*.py" for room in rooms))
