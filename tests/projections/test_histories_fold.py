@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import conversations as said
-from events.conversations import EndKind, Kind, Role
+from events.conversations import Band, EndKind, Kind, Role
 from events.envelope import Recorded
 from projections.histories_fold import (
     OPENING_CHARACTERS_MAX,
@@ -224,3 +224,16 @@ def test_what_comes_after_a_deletion_is_not_shown_as_a_change() -> None:
     tables.shown.clear()
     tables.apply(told.recorded[-1:])
     assert tables.shown == []
+
+
+def test_an_answer_that_is_asked_for_again_is_the_same_node() -> None:
+    told = Told()
+    told.post("?")
+    answer = told.ask()
+    before = Tables.of(told.recorded)
+    told.about(said.AnswerAskedAgain, answer=answer, model="m", band=Band.DEFAULT, times=1)
+    after = Tables.of(told.recorded)
+    assert after.nodes == before.nodes
+    row = after.rows[told.id]
+    assert (row.position, row.answers, row.unread) == (4, 1, [])
+    assert replace(row, position=3) == before.rows[told.id]
