@@ -25,7 +25,10 @@ async def test_the_first_entry_is_told_of_once(world: World, told: list[Span]) -
     assert read.ended_ns == written.began_ns
 
 
-@pytest.mark.parametrize("request_", [None, trace.new_traceparent()[:-1] + "0"])
+NOT_SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+
+
+@pytest.mark.parametrize("request_", [None, NOT_SAMPLED])
 async def test_an_answer_without_a_sampled_trace_is_not_told_of(
     world: World, told: list[Span], request_: str | None
 ) -> None:
