@@ -5,12 +5,23 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
+import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
 from events.conversations import Band
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.watermarks import Watermarks
 from processors.answers.ports import Request
 from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.contracts.worker.asking import Installation
+
+KAFKA_SECONDS_MAX = 20
 
 
 class Notes:
@@ -141,3 +152,18 @@ async def test_a_header_name_that_is_not_utf_8_stops_no_worker(installation: Ins
             app.watermarks.finish(partition, each)
         await app.consumer.commit()
         assert await installation.reader.committed([partition]) == {partition: place.offset + 3}
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_a_broker_compresses_by_its_own_setting_is_read(
+    installation: Installation, codec: str
+) -> None:
+    topic = installation.topics.work(Band.DEFAULT)
+    admin = AdminClient({"bootstrap.servers": installation.settings.kafka_servers})
+    entry = ConfigEntry("compression.type", codec, incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    for done in admin.incremental_alter_configs([changed]).values():
+        done.result(KAFKA_SECONDS_MAX)
+    async with running(installation) as (_, notes):
+        await installation.ask("squeezed")
+        await installation.until(lambda: len(notes.requests) == 1, "the request")
