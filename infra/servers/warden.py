@@ -25,6 +25,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 READ_BYTES_MAX = 65_536  # what a pipe holds
+LEFT_OUT = b'\n{"level": "warning", "message": "%d bytes were left out: the disk was full"}\n'
 EXEC_FAILED = 127  # the shell's status for a command that cannot be run
 
 
@@ -88,21 +89,43 @@ def die_with_parent(signal_number: int, parent: int) -> None:
 
 
 class Log:
-    """A file that never grows beyond its bound: the full one is kept as `.1`."""
+    """A file that never grows beyond its bound: the full one is kept as `.1`.
+
+    Whoever writes must live on when the disk is full: what can't be written then is left out, and
+    a line says so once there is room again.
+    """
 
     def __init__(self, path: str, bytes_max: int) -> None:
         self.path, self.bytes_max = path, bytes_max
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
         self.size = self.file.tell()
+        self.lost = 0
 
     def write(self, data: bytes) -> None:
-        if self.size + len(data) > self.bytes_max:
-            self.file.close()
+        try:
+            if self.file.closed or self.size + len(data) > self.bytes_max:
+                self._turn_over()
+            if self.lost:
+                self._put(LEFT_OUT % self.lost)
+                self.lost = 0
+            self._put(data)
+        except OSError:
+            self.lost += len(data)
+
+    def _put(self, data: bytes) -> None:
+        written = self.file.write(data) or 0
+        self.size += written
+        self.lost += len(data) - written  # the disk has become full in the middle
+
+    def _turn_over(self) -> None:
+        self.file.close()
+        if self.size:
             os.replace(self.path, self.path + ".1")
-            self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115
             self.size = 0
-        self.file.write(data)
-        self.size += len(data)
+        self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+
+    def close(self) -> None:
+        self.file.close()
 
 
 def _spawn(command: list[str], user: str, orphan_signal: int, output: int) -> int:
