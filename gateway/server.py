@@ -36,6 +36,7 @@ class ServerLimits:
     gathered_bytes_max: int = 16_384  # written in one turn of the loop before it is sent
     delivered_stay_seconds: float = 1  # a client that stays so long has read what it was sent
     last_frames_seconds: float = 1  # after draining, for the frames that say so
+    last_request_seconds: float = 2  # while stopping an idle connection may ask once more: no race
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -47,6 +48,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
     _delivery: Delivery
+    _leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn narrows the type in the same way.
@@ -85,6 +87,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_came()
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False  # its response says so, and the client asks elsewhere
 
     def eof_received(self) -> None:
         self._delivery.left()
@@ -93,6 +97,25 @@ class GatewayProtocol(HttpToolsProtocol):
         self._delivery.lost()
         self._head_came()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops. What closes an idle connection at once meets the client's next request
+        on its way, which is then neither answered nor refused; so it may still come for a moment.
+        """
+        self._leaving = True
+        self.timeout_keep_alive = self.limits.last_request_seconds  # type: ignore[assignment]
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = self.cycle.keep_alive and self.cycle.response_started
+            return
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.limits.last_request_seconds, self._hang_up
+        )
+
+    def _hang_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.timeout_keep_alive_handler()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(
@@ -134,11 +157,14 @@ async def serve_gateway(
     *,
     host: str,
     port: int,
+    listener: socket | None = None,
     stopping: asyncio.Event | None = None,
     started: Callable[[int], None] = lambda port: None,
     limits: ServerLimits | None = None,
 ) -> None:
     """Serves until `stopping` is set (None: until SIGTERM or SIGINT), drains, and returns.
+
+    Connections are taken from `listener` if there is one, which others may share.
 
     `started` is told the port once connections are taken. Run it in a uvloop for speed. Raises
     OSError if the address can't be had.
@@ -165,14 +191,16 @@ async def serve_gateway(
     )
     server = GatewayServer(config, streams, started)
     with nullcontext(stopping) if stopping else stopped_by_signal() as stop:
-        await _serve_until(stop, server)
+        await _serve_until(stop, server, listener)
         await desk.repeats.close()
 
 
-async def _serve_until(stopping: asyncio.Event, server: uvicorn.Server) -> None:
+async def _serve_until(
+    stopping: asyncio.Event, server: uvicorn.Server, listener: socket | None
+) -> None:
     stops = asyncio.create_task(_stop_when(stopping, server))
     try:
-        await server.serve()
+        await server.serve(None if listener is None else [listener])
     except SystemExit as error:  # uvicorn leaves like this when it can't listen
         at = f"{server.config.host}:{server.config.port}"
         raise OSError(f"can't listen on {at}; is another program there?") from error

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.home import Part
-from infra.servers.lifeline import GO
+from infra.lives import Life
+from infra.servers.lifeline import GO, RELEASE
 from infra.servers.warden import Log
 
-LINE_BYTES_MAX = 1_048_576  # of a log; a longer one is cut there
 RESTART_DELAY_SECONDS = (
     0.25  # the second restart in a row waits this long, each next one twice that
 )
@@ -45,7 +44,10 @@ class Backoff:
 class Child:
     """A role that runs until it is told to stop, and is started again when it dies.
 
-    `say(text)` is told what a person should know; `changed()` that `part` is another.
+    One that has been told to stop by somebody else works on until its next life does: so a rolling
+    restart interrupts nobody. `say(text)` is told what a person should know; `changed()` that
+    `part` is another. `listener`: a socket that every life shares, so that connections wait there
+    while none runs.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Child:
         restart_delay_seconds_max: float,
         say: Callable[[str], None],
         changed: Callable[[], None],
+        listener: socket.socket | None = None,
     ) -> None:
         self.name = name
         self.part = Part(role or name, ports=ports or {})
@@ -70,18 +73,29 @@ class Child:
         self._log = Log(str(logs / f"{name}.jsonl"), log_bytes_max)
         self._backoff = Backoff(restart_delay_seconds_max)
         self._say, self._changed = say, changed
-        self._process: asyncio.subprocess.Process | None = None
-        self._lifeline: int | None = None
+        self._listener = listener
+        self._lives: list[Life] = []
+        """Those that have not ended; the last one is the one that counts."""
         self._go = False
         self._stopping = False
         self.last_words = ""
 
     async def keep(self) -> None:
         """Runs the role, again and again, until `stop`."""
+        async with asyncio.TaskGroup() as lives:
+            await self._keep(lives)
+        self._set("stopped")
+
+    async def _keep(self, lives: asyncio.TaskGroup) -> None:
         while not self._stopping:
             began = time.monotonic()
             try:
-                status = await self.run_once()
+                life = await self._start()
+                ended = lives.create_task(self._live(life))
+                if not await _first(life.leaves, ended):
+                    self._say(f"{self.name} was told to stop; the next one takes over")
+                    continue
+                status = ended.result()
             except OSError as problem:  # the machine is out of processes, memory or descriptors
                 self.last_words, status = str(problem), NOT_STARTED
             if self._stopping:
@@ -93,81 +107,75 @@ class Child:
             words = f": {self.last_words}" if self.last_words and status != -signal.SIGKILL else ""
             self._say(f"{self.name} ended ({_status(status)}){words}; it is started {again}")
             await asyncio.sleep(delay)
-        self._set("stopped")
 
     async def run_once(self) -> int:
         """One life; returns its exit status."""
-        read, write = os.pipe()
-        try:
-            # Started from the main thread: see lifeline.watch. A session of its own: Ctrl-C is for
-            # us.
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--lifeline",
-                str(read),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(read,),
-                start_new_session=True,
-                env=self._environment,
-                limit=LINE_BYTES_MAX,
-            )
-        except BaseException:
-            os.close(write)
-            raise
-        finally:
-            os.close(read)
-        self._lifeline = write
-        self.part.pid = self._process.pid
+        return await self._live(await self._start())
+
+    async def _start(self) -> Life:
+        passed = {} if self._listener is None else {"--listener": self._listener.fileno()}
+        life = await Life.start(self._command, self._environment, passed)
+        self._lives.append(life)
+        self.part.pid = life.pid
         self._set("running" if self._go else "starting")
         if self._go:
-            self.go()
+            life.say(GO)
+        return life
+
+    async def _live(self, life: Life) -> int:
+        """Until the end of that life; returns its exit status."""
         try:
-            if self._process.stdout is not None:
-                await self._keep_log(self._process.stdout)
-            return await self._process.wait()
+            listening = asyncio.create_task(life.listen(lambda: self._release_before(life)))
+            try:
+                await self._keep_log(life.output)
+                return await life.process.wait()
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
         finally:
-            os.close(write)
-            self._lifeline = None
-            self.part.pid = None
-            if self._process.returncode is None:  # this task was cancelled
-                self._process.kill()
+            life.close()
+            self._lives.remove(life)
+            if self.part.pid == life.pid:
+                self.part.pid = None
+
+    def _release_before(self, life: Life) -> None:
+        """The life works: those before it may go."""
+        for before in self._lives[: self._lives.index(life)]:
+            before.say(RELEASE)
 
     def go(self) -> None:
         """Says that work may begin, to this life and to each later one."""
         self._go = True
-        if self._lifeline is not None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, GO)
+        for life in self._lives:
+            life.say(GO)
+        if self._lives:
             self._set("running")
 
     async def stop(self, seconds_max: float) -> None:
         """SIGTERM, and SIGKILL after the bound. The role does not come back."""
         self._stopping = True
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGCONT)
+        await asyncio.gather(*(self._stop(life, seconds_max) for life in tuple(self._lives)))
+
+    async def _stop(self, life: Life, seconds_max: float) -> None:
+        life.say(RELEASE)
+        life.signal(signal.SIGTERM)
+        life.signal(signal.SIGCONT)
         try:
-            await asyncio.wait_for(process.wait(), seconds_max)
+            await asyncio.wait_for(life.process.wait(), seconds_max)
         except TimeoutError:
             self._say(f"{self.name} did not stop within {seconds_max:g} s and is killed")
             self.kill()
-            await process.wait()
+            await life.process.wait()
 
     def kill(self) -> None:
         """SIGKILL, now."""
         self._stopping = True
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        for life in self._lives:
+            life.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Lets go of the log file."""
-        self._log.file.close()
+        self._log.close()
 
     def _set(self, state: str) -> None:
         self.part.state = state
@@ -203,6 +211,16 @@ class Child:
             "message": text,
         }
         return json.dumps(fields).encode()
+
+
+async def _first(happened: asyncio.Event, ended: asyncio.Task[int]) -> bool:
+    """Waits for either; whether it was the end."""
+    waiting = asyncio.create_task(happened.wait())
+    try:
+        await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return ended.done()
 
 
 def _words(line: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol
@@ -24,6 +25,7 @@ STOP_ORDER = (("gateway",), ("answers-1", "answers-2"), ("relay", "recorder", "p
 WATCH_SECONDS = 0.2  # between two looks at the servers' processes
 ASK_SECONDS = 0.1  # between two questions whether answers can be given
 PREPARE = "prepare"
+CONNECTIONS_WAITING_MAX = 2_048  # as many as a gateway lets wait
 
 CommandOf = Callable[[str], Sequence[str]]
 
@@ -36,6 +38,17 @@ class Display(Protocol):
 
     def say(self, text: str) -> None:
         """One sentence."""
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Every life of the gateway takes connections here; while none runs, they wait."""
+    return socket.create_server(
+        (host, port), family=_family(host, port), backlog=CONNECTIONS_WAITING_MAX
+    )
+
+
+def _family(host: str, port: int) -> socket.AddressFamily:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
 
 
 class NotPrepared(Exception):
@@ -73,6 +86,7 @@ class Supervisor:
         self._command_of = command_of
         self._prepare = self._child(prepare, {}) if prepare else None
         self._engine = self._child("engine", {"http": settings.engine_port}) if local else None
+        self._listener = listening(settings.host, settings.port) if "gateway" in roles else None
         ports = {"gateway": {"http": settings.port}}
         self._roles = {name: self._child(name, ports.get(name, {})) for name in roles}
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +105,7 @@ class Supervisor:
             restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
             say=self._display.say,
             changed=self._tell_state,
+            listener=self._listener if role == "gateway" else None,
         )
 
     @property
@@ -208,6 +223,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Doors first, servers last, each within its bound."""
         self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
         bound = self.settings.drain_seconds_max + self.settings.stop_seconds_max
         for names in STOP_ORDER:
             members = [self._roles[name] for name in names if name in self._roles]

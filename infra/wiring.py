@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -29,6 +31,18 @@ FIRST_KEY_NAME = "first"
 T = TypeVar("T")
 
 log = logging.getLogger("thalweg.wiring")
+
+
+@dataclass(frozen=True)
+class Succession:
+    """What a life of a role has of the one before it, and what it says once it works."""
+
+    listener: socket.socket | None = None
+    """Where the gateway takes connections; None: it listens at its address."""
+    works: Callable[[], None] = lambda: None
+
+
+ALONE = Succession()
 
 
 # What the supervisor and the command line ask for ----------------------------------------------
@@ -90,15 +104,19 @@ async def revoke_key(
     await _wait_for_keys(settings, receipt.stream, receipt.position)
 
 
-async def run_role(role: str, settings: Settings) -> None:
+async def run_role(role: str, settings: Settings, succession: Succession = ALONE) -> None:
     """Runs a role until it is cancelled; then it finishes in good order."""
-    await _ROLES[role](settings)
+    if role == "gateway":
+        await _gateway(settings, succession)
+    else:
+        succession.works()
+        await _ROLES[role](settings)
 
 
 # Roles -----------------------------------------------------------------------------------------
 
 
-async def _gateway(settings: Settings) -> None:
+async def _gateway(settings: Settings, succession: Succession) -> None:
     from gateway.app import create_app
     from gateway.server import serve_gateway
     from infra.wiring_gateway import gateway_parts
@@ -106,7 +124,14 @@ async def _gateway(settings: Settings) -> None:
     async with conversations_of(settings) as store, gateway_parts(settings, store, TOPICS) as parts:
         stopping = asyncio.Event()
         app = create_app(parts)
-        serving = serve_gateway(app, host=settings.host, port=settings.port, stopping=stopping)
+        serving = serve_gateway(
+            app,
+            host=settings.host,
+            port=settings.port,
+            listener=succession.listener,
+            stopping=stopping,
+            started=lambda _: succession.works(),
+        )
         await _until_cancelled(serving, stopping.set)
 
 
@@ -164,7 +189,6 @@ async def _engine(settings: Settings) -> None:
 
 
 _ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
-    "gateway": _gateway,
     "relay": _relay,
     "answers": _answers,
     "recorder": _recorder,

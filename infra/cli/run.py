@@ -10,6 +10,7 @@ import importlib
 import inspect
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
@@ -34,20 +35,24 @@ AHEAD = {
     "engine": ("infra.local_engine.main",),
     PREPARE: ("infra.kafka.topics", "infra.event_store"),
 }
+ALONE_ON_A_PORT = frozenset({"engine"})  # its next life can only begin after its end
+HANDOVER_SECONDS_MAX = 15.0  # a next life that does not work by then is not waited for
 REFUSED = 2  # exit status for settings or arguments that are wrong
 FAILED = 1
 
 log = logging.getLogger(__name__)
 
 
-def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
+def run(
+    roles: Sequence[str], *, lifeline_fd: int | None = None, listener_fd: int | None = None
+) -> int:
     """Returns the exit status. With a lifeline, work begins when the supervisor says so."""
     unknown = [role for role in roles if role not in (*ROLES, PREPARE)]
     if unknown or not roles:
         known = ", ".join(ROLES)
         print(f"There is no role {', '.join(unknown)!r}; there are {known}.", file=sys.stderr)
         return REFUSED
-    go = None if lifeline_fd is None else lifeline.watch(lifeline_fd)
+    line = None if lifeline_fd is None else lifeline.watch(lifeline_fd)
     try:
         settings = Settings.load()
     except SettingsRefused as refused:
@@ -55,7 +60,7 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         return REFUSED
     from infra.telemetry import configure_logging
 
-    supervised = go is not None
+    supervised = line is not None
     configure_logging(
         "+".join(roles),
         level=settings.log_level,
@@ -72,16 +77,16 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
     traced = settings.otlp_endpoint is not None and PREPARE not in roles
     if traced:
         importlib.import_module("infra.traces")
-    if go is not None:
-        go.wait()
+    if line is not None:
+        line.wait()
     else:
         from infra.servers import resolve
 
         settings = resolve(settings)
     if PREPARE in roles:
         try:
-            for line in prepare(settings):
-                log.info("%s", line)
+            for sentence in prepare(settings):
+                log.info("%s", sentence)
         except Exception as problem:
             log.exception("nothing could be prepared")
             print(_sentence(problem), file=sys.stderr)  # the last words: what a person is shown
@@ -93,16 +98,23 @@ def run(roles: Sequence[str], *, lifeline_fd: int | None = None) -> int:
         except Exception as problem:
             print(_sentence(problem), file=sys.stderr)
             return FAILED
+    hands_over = ALONE_ON_A_PORT.isdisjoint(roles)
     import uvloop
 
     gc.collect()
     gc.freeze()  # what was imported stays: the collector need not walk it each time
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        work = [wiring.run_role(role, settings) for role in roles]
+        succession = wiring.Succession(
+            listener=None if listener_fd is None else socket.socket(fileno=listener_fd),
+            works=line.works if line is not None else lambda: None,
+        )
+        work = [wiring.run_role(role, settings, succession) for role in roles]
         if settings.alive_file is not None:
             work.append(keep_touching(settings.alive_file))
         with exported_traces(settings, roles) if traced else contextlib.nullcontext():
-            return runner.run(_until_told(work, _armed_anew(settings, roles)))
+            return runner.run(
+                _until_told(work, line if hands_over else None, _armed_anew(settings, roles))
+            )
 
 
 @contextlib.contextmanager
@@ -177,18 +189,39 @@ def _armed_anew(settings: Settings, roles: Sequence[str]) -> Callable[[], None] 
 
 
 async def _until_told(
-    roles: Sequence[Coroutine[Any, Any, object]], on_usr2: Callable[[], None] | None = None
+    roles: Sequence[Coroutine[Any, Any, object]],
+    line: lifeline.Lifeline | None = None,
+    on_usr2: Callable[[], None] | None = None,
 ) -> int:
-    """Runs the roles side by side; SIGTERM and SIGINT cancel them, and so does the end of one."""
+    """Runs the roles side by side; SIGTERM and SIGINT cancel them, and so does the end of one.
+
+    With a lifeline they work on until the next life does, or for `HANDOVER_SECONDS_MAX`.
+    """
     tasks = [asyncio.ensure_future(role) for role in roles]
+    loop = asyncio.get_running_loop()
+    stopped = False
 
     def stop() -> None:
-        for task in tasks:
-            task.cancel()
+        nonlocal stopped
+        if not stopped:  # a second cancellation would cut short what finishes in good order
+            stopped = True
+            for task in tasks:
+                task.cancel()
 
-    loop = asyncio.get_running_loop()
+    def leave() -> None:
+        if line is None:
+            stop()
+            return
+
+        def released() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(stop)
+
+        line.leave(released)
+        loop.call_later(HANDOVER_SECONDS_MAX, stop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, leave)
     if on_usr2 is not None:
         loop.add_signal_handler(signal.SIGUSR2, on_usr2)
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -206,8 +239,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("role", nargs="+")
     parser.add_argument("--lifeline", type=int)
+    parser.add_argument("--listener", type=int)
     given = parser.parse_args()
-    return run(given.role, lifeline_fd=given.lifeline)
+    return run(given.role, lifeline_fd=given.lifeline, listener_fd=given.listener)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,11 @@ async def _up(settings: Settings, console: Console) -> int:
     plain = PlainDisplay(console)
     starting = LiveDisplay(console) if console.is_terminal else plain
     display = _Switch(starting)
-    supervisor = Supervisor(settings, display, answers_ready=answers_ready)
+    try:
+        supervisor = Supervisor(settings, display, answers_ready=answers_ready)
+    except OSError as problem:
+        console.print(f"THALWEG_HOST and THALWEG_PORT: {problem}", markup=False, soft_wrap=True)
+        return FAILED
     told = asyncio.Event()
     times = 0
 

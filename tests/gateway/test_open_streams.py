@@ -222,6 +222,25 @@ async def test_a_connection_that_asks_for_nothing_is_closed() -> None:
         assert b" 200 " in await answer_to(bench, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"}")
 
 
+async def test_an_idle_connection_may_ask_once_more_while_the_gateway_stops() -> None:
+    ask = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with served(server=ServerLimits(last_request_seconds=0.3)) as bench:
+        asking = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(3)]
+        for reader, writer in asking:
+            writer.write(ask)
+            assert b"connection: close" not in await reader.readuntil(b"}")
+        bench.stopping.set()
+        await until(lambda: len(bench.desk.open_streams) == 0 and bench.desk.open_streams.draining)
+        for reader, writer in asking[:2]:
+            writer.write(ask)
+            answered = await asyncio.wait_for(reader.read(), SECONDS_MAX)
+            assert answered.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answered
+        assert await asyncio.wait_for(asking[2][0].read(), SECONDS_MAX) == b""
+        for _, writer in asking:
+            writer.close()
+
+
 async def test_a_head_without_end_is_refused(bench: Bench) -> None:
     endless = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-Y: z\r\n" * 20_000
     assert b" 400 " in await answer_to(bench, endless, b"too large.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from infra.home import hold
 from infra.settings import Settings
 from infra.supervisor import Supervisor
+from tests.fixtures.processes import free_port
 
 ROLES = ("relay", "gateway", "answers-1", "answers-2")
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -28,6 +29,7 @@ class Printed:
 def settings(home: Path) -> Settings:
     return Settings(
         home=home,
+        port=free_port(),
         kafka="127.0.0.1:1",
         conversations_database_url=NOWHERE,
         accounts_database_url=NOWHERE,

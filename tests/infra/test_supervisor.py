@@ -74,7 +74,9 @@ async def test_state_names_every_process_and_servers_too(running: Supervisor) ->
         ["redis", "engine", "relay", "gateway", "answers", "answers"]
     )
     assert all(part.state == "running" and part.pid and alive(part.pid) for part in parts)
-    assert next(part for part in parts if part.role == "gateway").ports == {"http": 8080}
+    assert next(part for part in parts if part.role == "gateway").ports == {
+        "http": running.settings.port
+    }
     mode = stat.S_IMODE((running.settings.home / "state.json").stat().st_mode)
     assert mode == 0o600
 
@@ -91,6 +93,14 @@ async def test_a_role_that_dies_is_started_again(running: Supervisor) -> None:
     await until(lambda: part(running, "relay").pid not in (None, first))
     assert alive(pid_of(running, "relay"))
     assert part(running, "relay").state == "running"
+
+
+async def test_connections_wait_while_no_gateway_takes_them(running: Supervisor) -> None:
+    first = pid_of(running, "gateway")
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not alive(first))
+    _, writer = await asyncio.open_connection("127.0.0.1", running.settings.port)
+    writer.close()
 
 
 async def test_a_role_that_keeps_dying_is_tried_again_and_again(
