@@ -1,0 +1,50 @@
+"""A server that is away for a while: killed again as often as the supervisor starts it."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+
+from tests.faults.apparatus import Fault, World
+from tests.faults.apparatus.door import ready, refusals
+from tests.fixtures.processes import alive
+from tests.fixtures.thalweg import RunningThalweg
+
+LOOK_SECONDS = 0.02
+
+
+async def keep_away(thalweg: RunningThalweg, server: str, gone: asyncio.Event) -> None:
+    """Kills each life of the server; `gone` is set after the first. Cancel it to let it live."""
+    pid_file = thalweg.home / "run" / f"{server}.pid"
+    while True:
+        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            pid = int(pid_file.read_text().split()[0])
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+                gone.set()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def away(server: str, seconds: float) -> Fault:
+    """The server is away, and refuses connections. With Postgres there, commands are accepted."""
+
+    async def fault(world: World) -> None:
+        gone = asyncio.Event()
+        keeping = asyncio.create_task(keep_away(world.thalweg, server, gone))
+        try:
+            await gone.wait()
+            if server == "postgres":
+                await asyncio.sleep(seconds)
+                return
+            began = time.monotonic()
+            refused = await refusals(world.thalweg, seconds)
+            assert not refused, f"without {server}: {refused[:3]}"
+            status, body = await ready(world.thalweg)
+            assert (status, body["commands"]) == (200, "ready"), body
+            assert body["answers"] == "not ready", body
+            world.note(f"{server} was away for {time.monotonic() - began:.0f} s")
+        finally:
+            keeping.cancel()
+
+    return fault
