@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+from commands.errors import StoreUnavailable
 from events.catalog import CONTEXTS
 from events.topics import Topics
 from infra import api_keys
@@ -27,6 +29,7 @@ from infra.settings import Settings
 
 TOPICS = Topics()
 FIRST_KEY_NAME = "first"
+OPEN_AGAIN_SECONDS = 1.0  # Postgres restarts in about that
 
 T = TypeVar("T")
 
@@ -121,7 +124,10 @@ async def _gateway(settings: Settings, succession: Succession) -> None:
     from gateway.server import serve_gateway
     from infra.wiring_gateway import gateway_parts
 
-    async with conversations_of(settings) as store, gateway_parts(settings, store, TOPICS) as parts:
+    async with (
+        conversations_waited_for(settings) as store,
+        gateway_parts(settings, store, TOPICS) as parts,
+    ):
         stopping = asyncio.Event()
         app = create_app(parts)
         serving = serve_gateway(
@@ -163,7 +169,7 @@ async def _relay(settings: Settings) -> None:
 async def _answers(settings: Settings) -> None:
     from infra.answers_worker import run_answers
 
-    async with conversations_of(settings) as store:
+    async with conversations_waited_for(settings) as store:
         await run_answers(settings, TOPICS, store)
 
 
@@ -171,7 +177,7 @@ async def _recorder(settings: Settings) -> None:
     from infra.key_sweeper import sweep_keys
     from infra.recorder import run_recorder
 
-    async with conversations_of(settings) as store, asyncio.TaskGroup() as group:
+    async with conversations_waited_for(settings) as store, asyncio.TaskGroup() as group:
         group.create_task(run_recorder(settings, TOPICS, store))
         group.create_task(sweep_keys(store))
 
@@ -202,7 +208,30 @@ _ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
 
 @asynccontextmanager
 async def conversations_of(settings: Settings) -> AsyncIterator[ConversationStore]:
-    store = await open_conversation_store(
+    """Raises StoreUnavailable."""
+    async with _closed_after(await _open_conversations(settings)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def conversations_waited_for(settings: Settings) -> AsyncIterator[ConversationStore]:
+    """For roles: while Postgres is away they have nothing to do but wait, and say so."""
+    waiting_since = time.monotonic()
+    while True:
+        try:
+            store = await _open_conversations(settings)
+            break
+        except StoreUnavailable as problem:
+            seconds = round(time.monotonic() - waiting_since)
+            extra = {"waiting_seconds": seconds, "reason": str(problem)}
+            log.warning("waits for the event store of the conversations", extra=extra)
+            await asyncio.sleep(OPEN_AGAIN_SECONDS)
+    async with _closed_after(store):
+        yield store
+
+
+async def _open_conversations(settings: Settings) -> ConversationStore:
+    return await open_conversation_store(
         settings.database_url("conversations"),
         commands_queued_max=settings.commands_queued_max,
         commands_per_transaction_max=settings.commands_per_transaction_max,
@@ -211,6 +240,10 @@ async def conversations_of(settings: Settings) -> AsyncIterator[ConversationStor
         unended_seconds_max=settings.tokens_retention,
         repeat_seconds_max=settings.repeat_seconds_max,
     )
+
+
+@asynccontextmanager
+async def _closed_after(store: ConversationStore) -> AsyncIterator[ConversationStore]:
     try:
         yield store
     finally:
