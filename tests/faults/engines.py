@@ -29,6 +29,10 @@ class Engines:
     def _first(self, model: str) -> int:
         return [served for _, served in self._kinds].index(model)
 
+    def address(self, model: str) -> str:
+        """Where the first engine of the model listens."""
+        return f"http://127.0.0.1:{self._ports[self._first(model)]}"
+
     def kill(self, model: str) -> None:
         """Kills the first engine of the model."""
         process = self._processes[self._first(model)]

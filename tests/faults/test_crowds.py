@@ -67,4 +67,4 @@ async def ends(thalweg: RunningThalweg, answer: str, *, tokens: int) -> None:
     ):
         body = await response.text()
     assert "event: end" in body
-    assert f'" {tokens - 1}"' in body
+    assert f' {tokens - 1}"' in body

@@ -15,5 +15,11 @@ class World(Protocol):
     def note(self, text: str) -> None:
         """For the report of the case."""
 
+    def seconds(self, short: float, long: float) -> float:
+        """Which of the two this round is for: one in `make test`, or one of `make faults`."""
+
+    def started_conversation(self) -> None:
+        """The fault has started a conversation of its own, which the judge should know of."""
+
 
 Fault = Callable[[World], Awaitable[None]]

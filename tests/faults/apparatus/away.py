@@ -26,11 +26,11 @@ async def keep_away(thalweg: RunningThalweg, server: str, gone: asyncio.Event) -
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def away(server: str, seconds: float) -> Fault:
+def away(server: str, short: float, long: float) -> Fault:
     """The server is away, and refuses connections. With Postgres there, commands are accepted."""
 
     async def fault(world: World) -> None:
-        gone = asyncio.Event()
+        gone, seconds = asyncio.Event(), world.seconds(short, long)
         keeping = asyncio.create_task(keep_away(world.thalweg, server, gone))
         try:
             await gone.wait()
@@ -38,7 +38,7 @@ def away(server: str, seconds: float) -> Fault:
                 await asyncio.sleep(seconds)
                 return
             began = time.monotonic()
-            refused = await refusals(world.thalweg, seconds)
+            refused = await refusals(world, seconds)
             assert not refused, f"without {server}: {refused[:3]}"
             status, body = await ready(world.thalweg)
             assert (status, body["commands"]) == (200, "ready"), body

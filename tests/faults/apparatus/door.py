@@ -1,13 +1,16 @@
 """What the door says while something is wrong behind it."""
 
+import asyncio
 import time
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 
+from tests.faults.apparatus import World
 from tests.fixtures.thalweg import RunningThalweg
 
+BETWEEN_SECONDS = 0.2
 ANSWER_SECONDS_MAX = 15
 """A gateway answers everything by then, whatever is away: five seconds for the store, and air."""
 
@@ -27,7 +30,7 @@ async def start_conversation(thalweg: RunningThalweg) -> tuple[int, dict[str, An
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
     headers = {
         "Authorization": f"Bearer {thalweg.api_key}",
-        "Idempotency-Key": uuid4().hex,
+        "Idempotency-Key": f"fault-{uuid4().hex}",
     }
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
@@ -36,12 +39,15 @@ async def start_conversation(thalweg: RunningThalweg) -> tuple[int, dict[str, An
         return response.status, await response.json()
 
 
-async def refusals(thalweg: RunningThalweg, seconds: float) -> list[str]:
+async def refusals(world: World, seconds: float) -> list[str]:
     """Commands, one after the other, for that long: what those that were refused were told."""
     until = time.monotonic() + seconds
     found = []
     while time.monotonic() < until:
-        status, body = await start_conversation(thalweg)
-        if status != 201:
+        status, body = await start_conversation(world.thalweg)
+        if status == 201:
+            world.started_conversation()
+        else:
             found.append(f"{status}: {body}")
+        await asyncio.sleep(BETWEEN_SECONDS)
     return found

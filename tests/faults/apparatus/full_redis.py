@@ -25,7 +25,7 @@ async def flushed(world: World) -> None:
             await asyncio.sleep(BETWEEN_SECONDS)
 
 
-def full(policy: str, seconds: float) -> Fault:
+def full(policy: str, short: float, long: float) -> Fault:
     """At maxmemory: `noeviction` refuses writes, as ours is set; `allkeys-lru` forgets streams."""
 
     async def fault(world: World) -> None:
@@ -37,7 +37,7 @@ def full(policy: str, seconds: float) -> Fault:
             await client.config_set("maxmemory-policy", policy)
             await client.config_set("maxmemory", FULL_BYTES)
             try:
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(world.seconds(short, long))
             finally:
                 for name, value in before.items():
                     await client.config_set(name, value)

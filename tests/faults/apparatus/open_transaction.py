@@ -15,14 +15,14 @@ ENDED_SECONDS_MAX = 75
 """The server ends an idle transaction after 60 s (`idle_in_transaction_session_timeout`)."""
 
 
-def left_open(seconds: float) -> Fault:
+def left_open(short: float, long: float) -> Fault:
     """Holds up every append for that long; then it is rolled back, and all goes on."""
 
     async def fault(world: World) -> None:
         url = settings_of(world.thalweg).database_url("conversations")
         async with await psycopg.AsyncConnection.connect(url) as connection:
             await connection.execute(LOCK)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(world.seconds(short, long))
             await connection.rollback()
 
     return fault
