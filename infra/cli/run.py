@@ -12,8 +12,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from functools import partial
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from infra import failpoints
@@ -66,9 +65,7 @@ def run(
         level=settings.log_level,
         form="json" if supervised else settings.log_format,
     )
-    failpoints.begin(settings.failpoints, settings.home, roles)
-    if settings.failpoints:
-        log.warning("failpoints are on: this process kills itself when a test says so")
+    _follow_failpoints(settings, roles)
     from infra import wiring
 
     for role in roles:
@@ -112,9 +109,7 @@ def run(
         if settings.alive_file is not None:
             work.append(keep_touching(settings.alive_file))
         with exported_traces(settings, roles) if traced else contextlib.nullcontext():
-            return runner.run(
-                _until_told(work, line if hands_over else None, _armed_anew(settings, roles))
-            )
+            return runner.run(_until_told(work, line if hands_over else None))
 
 
 @contextlib.contextmanager
@@ -181,17 +176,22 @@ def finish(result: Any) -> Any:
     return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
-def _armed_anew(settings: Settings, roles: Sequence[str]) -> Callable[[], None] | None:
-    """What SIGUSR2 does where tests may arm failpoints; elsewhere it is not listened to."""
-    if settings.failpoints != failpoints.FROM_FILE:
-        return None
-    return partial(failpoints.take_from_file, settings.home, roles)
+def _follow_failpoints(settings: Settings, roles: Sequence[str]) -> None:
+    """Where tests may arm failpoints, SIGUSR2 says that there is a plan; elsewhere it ends us."""
+    if not settings.failpoints:
+        return
+    log.warning("failpoints are on: this process kills itself when a test says so")
+
+    def take(*_: object) -> None:
+        failpoints.take_from_file(settings.home, roles)
+
+    if settings.failpoints == failpoints.FROM_FILE:
+        signal.signal(signal.SIGUSR2, take)
+    failpoints.begin(settings.failpoints, settings.home, roles)
 
 
 async def _until_told(
-    roles: Sequence[Coroutine[Any, Any, object]],
-    line: lifeline.Lifeline | None = None,
-    on_usr2: Callable[[], None] | None = None,
+    roles: Sequence[Coroutine[Any, Any, object]], line: lifeline.Lifeline | None = None
 ) -> int:
     """Runs the roles side by side; SIGTERM and SIGINT cancel them, and so does the end of one.
 
@@ -222,8 +222,6 @@ async def _until_told(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
-    if on_usr2 is not None:
-        loop.add_signal_handler(signal.SIGUSR2, on_usr2)
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stop()
     status = 0

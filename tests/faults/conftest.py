@@ -21,5 +21,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
 
 @pytest.fixture(scope="session")
 def thalweg(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iterator[RunningThalweg]:
-    with RunningThalweg(tmp_path_factory.mktemp("faults"), engines=engines.setting) as running:
+    told = {"THALWEG_FAILPOINTS": "file", "THALWEG_RESTART_DELAY_SECONDS_MAX": "0.25"}
+    home = tmp_path_factory.mktemp("faults")
+    with RunningThalweg(home, engines=engines.setting, **told) as running:
         yield running

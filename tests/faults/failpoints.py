@@ -1,0 +1,82 @@
+"""Arms a failpoint of a running role, and says when it has struck."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.failpoints import CATALOGUE, folder_of
+from tests.fixtures.processes import alive, wait_for
+from tests.fixtures.thalweg import RunningThalweg
+
+AT_START = frozenset(
+    {
+        "relay.after_take",
+        "answers.on_assignment",
+        "answers.before_tail",
+        "recorder.on_assignment",
+    }
+)
+"""Hit when a process begins: it is killed once, and its next life is killed there."""
+AT_STOP = frozenset({"relay.before_release"})
+OF_ONE_COMMAND = ("rebuild", "prepare")
+"""Roles that are verbs of the command line."""
+AFTER_A_REFUSAL = "projections.after_refusal"
+WRITERS = {
+    "gateway": frozenset(name for name in CATALOGUE if name.startswith("store.")),
+    "recorder": frozenset({"store.before_append", "store.before_commit", "store.after_append"}),
+}
+"""Whose side effects those of the event store are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A process of that role kills itself at that hit of that failpoint."""
+
+    role: str
+    name: str
+    hit: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.role} at {self.name}:{self.hit}"
+
+
+def strikes_of(role: str) -> list[Strike]:
+    """The first hit of each failpoint that a role comes by under load."""
+    names = [name for name in CATALOGUE if name.startswith(f"{role}.") and name != AFTER_A_REFUSAL]
+    return [Strike(role, name) for name in (*names, *sorted(WRITERS.get(role, ())))]
+
+
+def arm(thalweg: RunningThalweg, strike: Strike) -> int:
+    """Returns the pid of the process that will strike; 0: it is not born yet."""
+    folder = folder_of(thalweg.home)
+    folder.mkdir(exist_ok=True)
+    draft = folder / f"draft-{strike.role}"
+    draft.write_text(f"{strike.name}:{strike.hit}=kill")
+    draft.rename(folder / strike.role)
+    if strike.name in AT_START:
+        thalweg.signal(strike.role, signal.SIGKILL)
+        return 0
+    pid = thalweg.signal(strike.role, signal.SIGUSR2)
+    if strike.name in AT_STOP:
+        wait_until_taken(folder / strike.role)
+        thalweg.signal(strike.role, signal.SIGTERM)
+    return pid
+
+
+def wait_until_taken(plan: Path) -> None:
+    wait_for(lambda: not plan.exists(), f"{plan} to be taken")
+
+
+def strikes_told(thalweg: RunningThalweg) -> list[str]:
+    """Lines `ROLE PID NAME HIT kill`, in order; each was written just before the kill."""
+    hits = folder_of(thalweg.home) / "hits"
+    return hits.read_text().splitlines() if hits.exists() else []
+
+
+def has_struck(thalweg: RunningThalweg, strike: Strike, since: int) -> bool:
+    """Whether it is among what was told after the first `since` lines, and its process is dead."""
+    for line in strikes_told(thalweg)[since:]:
+        role, pid, name, hit, _ = line.split()
+        if (role, name, int(hit)) == (strike.role, strike.name, strike.hit):
+            return not alive(int(pid))
+    return False
