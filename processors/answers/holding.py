@@ -1,8 +1,9 @@
 """One request in a worker's hands: does what the state machine says, and tells it what comes back.
 
 All that decides is in protocol.py. Here are the clock, the tasks and the connections. Engine tokens
-become chunks: alone a token is sent at once; while an earlier chunk of the answer is on its way
-through the log, tokens are gathered, by size and by `chunk_delay_seconds_max`.
+become chunks: alone a token is sent at once, and so are those together that arrived together; while
+an earlier chunk of the answer is on its way through the log, tokens are gathered, by size and by
+`chunk_delay_seconds_max`.
 """
 
 import asyncio
@@ -99,6 +100,7 @@ class Holding:
         self._chunks_put = 0
         self._chunk_put_at = 0.0
         self._chunk_timer: asyncio.TimerHandle | None = None
+        self._sending_soon = False
         self._room = asyncio.Event()
         self._engine: Engine | None = None
         self._broken_engine: Engine | None = None
@@ -308,10 +310,10 @@ class Holding:
                     if gatherer.stopped:
                         self._finished(speak, gatherer, Finished(FinishReason.STOP))
                         return True
-                    self._send_gathered()
                     while gatherer.ready_bytes >= self._around.limits.chunk_bytes_max:
                         await self._room.wait()
                         self._send_gathered()
+                    self._send_soon()
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
             engine = call.engine.name if call.engine is not None else None
@@ -354,6 +356,16 @@ class Holding:
         """The call is over by itself: what comes next must not cancel the task that says so."""
         self._gatherer = None
         self._speaking = None
+
+    def _send_soon(self) -> None:
+        """What arrived together becomes one chunk: the loop turns when no more of it is there."""
+        if not self._sending_soon:
+            self._sending_soon = True
+            self._loop.call_soon(self._has_arrived)
+
+    def _has_arrived(self) -> None:
+        self._sending_soon = False
+        self._send_gathered()
 
     def _send_gathered(self, *, everything: bool = False) -> None:
         """Puts a chunk in, if there is text and it need not, or must not, wait any longer."""
