@@ -1,6 +1,5 @@
 """Requests on the event store: the transcript, and what has become of the answer since."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,8 +28,9 @@ log = logging.getLogger("thalweg.answers")
 class Store(Protocol):
     """What of infra.event_store.ConversationStore is needed."""
 
-    async def load(self, stream: UUID) -> Sequence[Recorded]: ...
-    async def find_answer(self, answer: UUID) -> AnswerRow | None: ...
+    async def find_asked(
+        self, answer: UUID, stream: UUID
+    ) -> tuple[AnswerRow | None, Sequence[Recorded] | Exception]: ...
 
 
 @dataclass(slots=True)
@@ -70,9 +70,7 @@ class StoreRequests:
     async def load(self, request: Request) -> Task:
         hit("answers.before_load")
         try:
-            row, events = await asyncio.gather(
-                self._store.find_answer(request.answer), self._load(request)
-            )
+            row, events = await self._store.find_asked(request.answer, request.conversation)
         except StoreUnavailable as error:
             raise RequestsUnavailable(str(error)) from error
         hit("answers.after_load")
@@ -96,14 +94,6 @@ class StoreRequests:
             cancel_requested=tree.cancel_requested,
             expired=any(recorded.sealed is not None for recorded in events),
         )
-
-    async def _load(self, request: Request) -> Sequence[Recorded] | Exception:
-        try:
-            return await self._store.load(request.conversation)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            return error
 
 
 def _ended(request: Request) -> Task:

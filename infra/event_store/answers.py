@@ -12,7 +12,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresDatastore
-from psycopg import Cursor
+from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL
 
@@ -75,7 +75,7 @@ END_ANSWERS = SQL(
     "UPDATE {schema}.answers SET ended_at = clock_timestamp()"
     " WHERE answer = ANY(%s::uuid[]) AND ended_at IS NULL"
 )
-SELECT_ANSWER = SQL(
+SELECT_ANSWERS = SQL(
     "SELECT answer, tenant, answers.conversation, ended_at IS NOT NULL AS ended,"
     " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds,"
     " stream IS NOT NULL AND key IS NULL AS expired,"
@@ -85,7 +85,7 @@ SELECT_ANSWER = SQL(
     " FROM {schema}.answers LEFT JOIN {schema}.content_keys ON stream = conversation"
     " LEFT JOIN {schema}.deleted_conversations AS deleted"
     "  ON deleted.conversation = answers.conversation"
-    " WHERE answer = %s"
+    " WHERE answer = ANY(%s::uuid[])"
 )
 COUNT_OPEN = SQL(
     "SELECT tenant, count(*) AS open FROM {schema}.answers WHERE ended_at IS NULL GROUP BY tenant"
@@ -112,7 +112,7 @@ class ConversationRecorder(ContentKeyRecorder):
         self._insert_deleted = self._query(INSERT_DELETED)
         self._insert_answers = self._query(INSERT_ANSWERS)
         self._end_answers = self._query(END_ANSWERS)
-        self._select_answer = self._query(SELECT_ANSWER)
+        self._select_answers = self._query(SELECT_ANSWERS)
         self._count_open = self._query(COUNT_OPEN)
 
     def _insert_events(
@@ -153,25 +153,40 @@ class ConversationRecorder(ContentKeyRecorder):
     def _join(self, curs: Cursor[DictRow], group: Group) -> None:
         self.turns.join_group(curs, group)
 
-    def find_answer(self, answer: UUID) -> AnswerRow | None:
+    def find_answers(self, answers: Sequence[UUID]) -> dict[UUID, AnswerRow]:
+        """Those that there are."""
         with self.datastore.get_connection() as connection:
-            values = (self.stopped_readable_seconds, answer)
-            row = connection.execute(self._select_answer, values).fetchone()
-        if row is None:
-            return None
-        return AnswerRow(
-            answer=row["answer"],
-            tenant=row["tenant"],
-            conversation=row["conversation"],
-            seconds_left=row["deadline_seconds"] - row["age_seconds"],
-            ended=row["ended"],
-            age_seconds=row["age_seconds"],
-            expired=row["expired"],
-            gone=row["gone"],
-        )
+            return self._answers_of(connection, answers)
+
+    def asked(
+        self, answers: Sequence[UUID], streams: Sequence[UUID]
+    ) -> tuple[dict[UUID, AnswerRow], dict[UUID, list[StoredEvent]]]:
+        """What the index knows of the answers, then the streams: never older than that."""
+        with self.datastore.get_connection() as connection:
+            return self._answers_of(connection, answers), self._streams_of(connection, streams)
+
+    def _answers_of(
+        self, connection: Connection[DictRow], answers: Sequence[UUID]
+    ) -> dict[UUID, AnswerRow]:
+        values = (self.stopped_readable_seconds, list(answers))
+        rows = connection.execute(self._select_answers, values, binary=True)
+        return {row["answer"]: _answer_row(row) for row in rows}
 
     def unanswered(self) -> dict[UUID, int]:
         """How many answers of each tenant are open; tenants with none are left out."""
         with self.datastore.get_connection() as connection:
             rows = connection.execute(self._count_open).fetchall()
         return {row["tenant"]: row["open"] for row in rows}
+
+
+def _answer_row(row: DictRow) -> AnswerRow:
+    return AnswerRow(
+        answer=row["answer"],
+        tenant=row["tenant"],
+        conversation=row["conversation"],
+        seconds_left=row["deadline_seconds"] - row["age_seconds"],
+        ended=row["ended"],
+        age_seconds=row["age_seconds"],
+        expired=row["expired"],
+        gone=row["gone"],
+    )

@@ -12,6 +12,7 @@ from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
 from commands.store import Append, Attempt, PositionTaken, Receipt
+from events.codec import Undecodable
 from events.conversations import AnswerEnded, AnswerRequested, ConversationDeleted
 from events.envelope import Recorded
 from events.ids import TenantId
@@ -143,6 +144,16 @@ class MemoryStore:
             expired=self._keys.get(row.conversation, (True, 0))[0] is None,
             gone=self._is_gone(row),
         )
+
+    async def find_asked(
+        self, answer: UUID, stream: UUID
+    ) -> tuple[AnswerRow | None, Sequence[Recorded] | Exception]:
+        """As ConversationStore."""
+        row = await self.find_answer(answer)
+        try:
+            return row, await self.load(stream)
+        except Undecodable as error:
+            return row, error
 
     def _is_gone(self, row: AnswerRow) -> bool:
         if row.conversation not in self._deleted_at or row.answer not in self._ended_at:

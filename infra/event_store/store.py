@@ -7,7 +7,7 @@ the stores.
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -15,12 +15,15 @@ from time import monotonic, sleep
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from eventsourcing.persistence import StoredEvent
+
 from commands.errors import StoreUnavailable
 from commands.store import Append, Attempt, Receipt
 from events.envelope import Recorded
 from infra.event_store.answers import AnswerRow, ConversationRecorder
 from infra.event_store.content_keys import UNENDED_SECONDS_MAX, UNSTORED_SECONDS_MAX
 from infra.event_store.datastore import Datastore
+from infra.event_store.gathered import Gathered
 from infra.event_store.mapper import EventMapper, with_keys
 from infra.event_store.recorder import CommandKey, EventRecorder
 from infra.event_store.schema import create_schema
@@ -43,6 +46,10 @@ CONNECTIONS_MAX = 4
 """Of one process to one context's database: one for the writer, the others for reads."""
 LOAD_SECONDS_MAX = 3.0
 """A read is answered by then: with StoreUnavailable if Postgres can't be reached."""
+ANSWER_SECONDS_MAX = LOAD_SECONDS_MAX + 1.0
+"""With those before it, and for a query that hangs in a connection that is dead."""
+Loaded = Sequence[Recorded] | Exception
+"""The events of a stream, or why they can't be read."""
 
 
 class PostgresEventStore(Generic[R]):
@@ -67,12 +74,30 @@ class PostgresEventStore(Generic[R]):
             per_transaction_max=commands_per_transaction_max,
         )
         self._writer.start()
+        self._streams = Gathered(self._load, seconds_max=ANSWER_SECONDS_MAX)
 
     async def load(self, stream: UUID) -> Sequence[Recorded]:
-        return await self._read(lambda: self._load(stream))
+        return await self._streams.get(stream)
 
-    def _load(self, stream: UUID) -> Sequence[Recorded]:
-        return [self._mapper.decode(stored) for stored in self.recorder.select_events(stream)]
+    async def _load(self, streams: Sequence[UUID]) -> Mapping[UUID, Loaded]:
+        return await self._read(
+            lambda: self._decoded(self.recorder.select_streams(streams)),
+        )
+
+    def _decoded(self, found: Mapping[UUID, Sequence[StoredEvent]]) -> dict[UUID, Loaded]:
+        """One stream that can't be read is an exception, and takes none of the others along."""
+        decoded: dict[UUID, Loaded] = {}
+        for stream, stored_events in found.items():
+            try:
+                decoded[stream] = self._opened([self._mapper.decode(one) for one in stored_events])
+            except LOST:
+                raise
+            except Exception as error:
+                decoded[stream] = error
+        return decoded
+
+    def _opened(self, recorded: Sequence[Recorded]) -> Sequence[Recorded]:
+        return recorded
 
     async def append(self, append: Append) -> Receipt:
         if not append.events:
@@ -121,7 +146,7 @@ class PostgresEventStore(Generic[R]):
         loop = asyncio.get_running_loop()
         try:
             # `_persistently` keeps the deadline, unless it hangs in a connection that is dead.
-            async with asyncio.timeout(LOAD_SECONDS_MAX + 1):
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 return await loop.run_in_executor(self._readers, _persistently, query, deadline)
         except TimeoutError:
             raise StoreUnavailable("no answer in time") from None
@@ -141,13 +166,43 @@ def _persistently(query: Callable[[], T], deadline: float) -> T:
 class ConversationStore(PostgresEventStore[ConversationRecorder]):
     """The streams of conversations, the index of their answers, and keys of those not stored."""
 
-    def _load(self, stream: UUID) -> Sequence[Recorded]:
+    def __init__(self, recorder: ConversationRecorder, **options: int) -> None:
+        super().__init__(recorder, **options)
+        self._answers = Gathered(self._find_answers, seconds_max=ANSWER_SECONDS_MAX)
+        self._asked = Gathered(self._find_asked, seconds_max=ANSWER_SECONDS_MAX)
+
+    def _opened(self, recorded: Sequence[Recorded]) -> Sequence[Recorded]:
         """A key is looked up only if an event turns out to be sealed: stored ones cost nothing."""
-        return with_keys(super()._load(stream), self.recorder.content_keys)
+        return with_keys(recorded, self.recorder.content_keys)
 
     async def find_answer(self, answer: UUID) -> AnswerRow | None:
         """Where an answer is and whether it is open. Raises StoreUnavailable."""
-        return await self._read(lambda: self.recorder.find_answer(answer))
+        return await self._answers.get(answer)
+
+    async def _find_answers(
+        self, answers: Sequence[UUID]
+    ) -> Mapping[UUID, AnswerRow | Exception | None]:
+        found = await self._read(lambda: self.recorder.find_answers(answers))
+        return {answer: found.get(answer) for answer in answers}
+
+    async def find_asked(self, answer: UUID, stream: UUID) -> tuple[AnswerRow | None, Loaded]:
+        """`find_answer`, and `load` of its stream, or what `load` would raise: one look at both.
+
+        Raises StoreUnavailable.
+        """
+        return await self._asked.get((answer, stream))
+
+    async def _find_asked(
+        self, keys: Sequence[tuple[UUID, UUID]]
+    ) -> Mapping[tuple[UUID, UUID], tuple[AnswerRow | None, Loaded] | Exception]:
+        answers, streams = [key[0] for key in keys], list({key[1] for key in keys})
+
+        def query() -> tuple[Mapping[UUID, AnswerRow], Mapping[UUID, Loaded]]:
+            rows, found = self.recorder.asked(answers, streams)
+            return rows, self._decoded(found)
+
+        rows, decoded = await self._read(query)
+        return {(answer, stream): (rows.get(answer), decoded[stream]) for answer, stream in keys}
 
     async def unanswered(self) -> dict[UUID, int]:
         """Open answers by tenant. Raises StoreUnavailable."""

@@ -42,18 +42,17 @@ class Stored:
         self.unreadable = False
         self.sealed: str | None = None
 
-    async def load(self, stream: UUID) -> Sequence[Recorded]:
-        if self.unreadable:
-            raise Undecodable("an event of a later version")
+    async def find_asked(
+        self, answer: UUID, stream: UUID
+    ) -> tuple[AnswerRow | None, Sequence[Recorded] | Exception]:
         if self.away:
             raise StoreUnavailable("postgres is away")
-        return [
+        if self.unreadable:
+            return self.row, Undecodable("an event of a later version")
+        return self.row, [
             Recorded(fresh_id(), stream, n, META, e, self.sealed)
             for n, e in enumerate(self.events, 1)
         ]
-
-    async def find_answer(self, answer: UUID) -> AnswerRow | None:
-        return self.row
 
 
 def row(answer: AnswerId, *, ended: bool = False, seconds_left: float = 30.0) -> AnswerRow:
