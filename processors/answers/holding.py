@@ -1,9 +1,8 @@
 """One request in a worker's hands: does what the state machine says, and tells it what comes back.
 
 All that decides is in protocol.py. Here are the clock, the tasks and the connections. Engine tokens
-become chunks: alone a token is sent at once, and so are those together that arrived together; while
-an earlier chunk of the answer is on its way through the log, tokens are gathered, by size and by
-`chunk_delay_seconds_max`.
+become chunks: those that arrive together at once, as one; while an earlier chunk of the answer is
+on its way through the log, tokens are gathered, by size and by `chunk_delay_seconds_max`.
 """
 
 import asyncio
@@ -99,8 +98,7 @@ class Holding:
         self._gatherer: TextGatherer | None = None
         self._chunks_put = 0
         self._chunk_put_at = 0.0
-        self._chunk_timer: asyncio.TimerHandle | None = None
-        self._sending_soon = False
+        self._chunk_timer: asyncio.Handle | None = None
         self._room = asyncio.Event()
         self._engine: Engine | None = None
         self._broken_engine: Engine | None = None
@@ -159,10 +157,7 @@ class Holding:
             self._stepping = False
         if self._gone:
             return
-        if room(self._state):
-            self._room.set()
-        else:
-            self._room.clear()
+        (self._room.set if room(self._state) else self._room.clear)()
         self._send_gathered()
 
     def _perform(self, outputs: tuple[Output, ...]) -> None:
@@ -260,13 +255,10 @@ class Holding:
     # the engine ---------------------------------------------------------------------------
 
     def _hush(self) -> None:
-        self._gatherer = None
-        if self._chunk_timer is not None:
-            self._chunk_timer.cancel()
-            self._chunk_timer = None
-        if self._speaking is not None:
-            self._speaking.cancel()
-            self._speaking = None
+        speaking = self._speaking
+        self._end_call()
+        if speaking is not None:
+            speaking.cancel()
 
     async def _speak(self, speak: Speak) -> None:
         try:
@@ -354,18 +346,13 @@ class Holding:
 
     def _end_call(self) -> None:
         """The call is over by itself: what comes next must not cancel the task that says so."""
-        self._gatherer = None
-        self._speaking = None
+        self._gatherer = self._speaking = None
+        self._stop_chunk_timer()
 
     def _send_soon(self) -> None:
         """What arrived together becomes one chunk: the loop turns when no more of it is there."""
-        if not self._sending_soon:
-            self._sending_soon = True
-            self._loop.call_soon(self._has_arrived)
-
-    def _has_arrived(self) -> None:
-        self._sending_soon = False
-        self._send_gathered()
+        if self._chunk_timer is None:
+            self._chunk_timer = self._loop.call_soon(self._chunk_is_due)
 
     def _send_gathered(self, *, everything: bool = False) -> None:
         """Puts a chunk in, if there is text and it need not, or must not, wait any longer."""
@@ -382,6 +369,7 @@ class Holding:
             if self._chunk_timer is None:
                 self._chunk_timer = self._loop.call_later(due - now, self._chunk_is_due)
             return
+        self._stop_chunk_timer()
         piece = gatherer.take()
         self._chunk_put_at = now
         self._chunks_put += 1
@@ -390,6 +378,11 @@ class Holding:
     def _chunk_is_due(self) -> None:
         self._chunk_timer = None
         self._send_gathered()
+
+    def _stop_chunk_timer(self) -> None:
+        if self._chunk_timer is not None:
+            self._chunk_timer.cancel()
+            self._chunk_timer = None
 
     def _tell_end(self) -> None:
         said = self._state.fold
