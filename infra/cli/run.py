@@ -154,6 +154,7 @@ def prepare_and_tell() -> int:
 
     try:
         settings = Settings.load()
+        _follow_failpoints(settings, [PREPARE])
         done = prepare(resolve(settings))
     except SettingsRefused as refused:
         print(refused, file=sys.stderr)
