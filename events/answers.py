@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID
 
+from events.changed import changed
 from events.conversations import AnswerEnded, EndKind, Seam, TokenLogprob, Usage
 from events.ids import AnswerId, ConversationId
 
@@ -78,7 +79,7 @@ class End:
 TokenRecord = Claim | Chunk | End
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: see `changed`
 class Fold:
     """The truth about one answer, after some prefix of the log."""
 
@@ -118,7 +119,7 @@ def fold(state: Fold, record: TokenRecord) -> Fold:
     if isinstance(record, Claim):
         if state.claim is not None and record.claim <= state.claim:
             return state
-        return replace(
+        return changed(
             state,
             claim=record.claim,
             model=record.model,
@@ -127,14 +128,14 @@ def fold(state: Fold, record: TokenRecord) -> Fold:
     if record.claim != state.claim or record.index != state.next_index:
         return state
     if isinstance(record, End):
-        return replace(
+        return changed(
             state,
             seams=_seams(state, record, continued=False),
             tokens=state.tokens + record.tokens,
             text_bytes=state.text_bytes + len(record.text.encode()),
             end=record,
         )
-    return replace(
+    return changed(
         state,
         chunks=(*state.chunks, record.text),
         tokens=state.tokens + record.tokens,

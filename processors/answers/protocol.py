@@ -18,10 +18,10 @@ The shell promises:
 - after `Forget` it puts in nothing more.
 """
 
-from dataclasses import replace
 from uuid import UUID
 
 from events.answers import EMPTY, Chunk, Claim, ClaimId, End, Fold, TokenRecord, fold
+from events.changed import changed
 from events.conversations import EndKind, Usage
 from events.ids import AnswerId
 from processors.answers.engine import FinishReason
@@ -109,9 +109,9 @@ def step(state: Held, put: Input, fresh: UUID) -> Step:
         case GenerationChanged(generation, owned):
             return _generation_changed(state, generation, owned, fresh)
         case CancelAsked():
-            return _stop(replace(state, cancelled=True))
+            return _stop(changed(state, cancelled=True))
         case Expired():
-            return _stop(replace(state, expired=True))
+            return _stop(changed(state, expired=True))
 
 
 # Claiming ----------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _loaded(state: Held, put: Loaded | LoadFailed, fresh: UUID) -> Step:
         return state, (StartTimer(Wait.LOAD_AGAIN),)
     if put.ended:
         return _done(state, Acknowledge())
-    state = replace(
+    state = changed(
         state,
         cancelled=state.cancelled or put.cancelled,
         expired=state.expired or put.expired,
@@ -141,7 +141,7 @@ def _claim(state: Held, epoch: int, fresh: UUID) -> Step:
     """Claims. With nothing said yet an engine starts at once, but what it says is held back."""
     state, dropped = _drop(state)
     claim = ClaimId(epoch, fresh)
-    state = replace(state, phase=Phase.CLAIMING, claim=claim)
+    state = changed(state, phase=Phase.CLAIMING, claim=claim)
     send = Send(
         Claim(state.answer, claim, state.worker, state.model, traceparent=state.traceparent)
     )
@@ -169,7 +169,7 @@ def _superseded(state: Held, fresh: UUID) -> Step:
 def _wait(state: Held) -> Step:
     """Longer than a session: by then a worker that lost the partition has heard of it."""
     state, dropped = _drop(state)
-    state = replace(state, phase=Phase.WAITING, claim=None)
+    state = changed(state, phase=Phase.WAITING, claim=None)
     return state, (*dropped, StartTimer(Wait.CLAIM_AGAIN))
 
 
@@ -183,7 +183,7 @@ def _timer_fired(state: Held, fresh: UUID) -> Step:
 
 
 def _generation_changed(state: Held, generation: int, owned: bool, fresh: UUID) -> Step:
-    state = replace(state, generation=generation)
+    state = changed(state, generation=generation)
     if not owned:
         return _done(state)
     current = state.fold.claim
@@ -205,7 +205,7 @@ def _produce_failed(state: Held, claim: ClaimId, fresh: UUID) -> Step:
 
 
 def _read(state: Held, record: TokenRecord, fresh: UUID) -> Step:
-    state = replace(state, fold=fold(state.fold, record))
+    state = changed(state, fold=fold(state.fold, record))
     if state.fold.end is not None:
         return _done(state, Acknowledge())
     if state.claim is None:
@@ -226,7 +226,7 @@ def _read(state: Held, record: TokenRecord, fresh: UUID) -> Step:
 def _claimed(state: Held, fresh: UUID) -> Step:
     """The own claim counts: the fold up to here is the durable prefix."""
     early, held = _early_words_stand(state), state.held
-    state = replace(
+    state = changed(
         state,
         phase=Phase.SPEAKING,
         held=(),
@@ -274,7 +274,7 @@ def _without_engine(state: Held, claims: int) -> tuple[EndKind, str, str | None]
 
 
 def _call(state: Held, *, further: bool) -> Step:
-    state = replace(
+    state = changed(
         state,
         call=state.call + 1,
         calling=True,
@@ -289,14 +289,14 @@ def _call(state: Held, *, further: bool) -> Step:
 
 def _hear(state: Held, put: Said | EngineFinished | EngineFailed, fresh: UUID) -> Step:
     if state.phase is Phase.CLAIMING:
-        return replace(state, held=(*state.held, put)), ()
+        return changed(state, held=(*state.held, put)), ()
     match put:
         case Said():
             return _say(state, put)
         case EngineFinished():
-            return _finished(replace(state, calling=False), put)
+            return _finished(changed(state, calling=False), put)
         case EngineFailed(failure=failure, message=message):
-            heard, state = state.heard, replace(state, calling=False)
+            heard, state = state.heard, changed(state, calling=False)
             if failure is Failure.FAILED and heard:
                 return _claim_over_own(state, fresh)
             return _end(state, EndKind.FAIL, failure.value, message or ERRORS[failure])
@@ -317,7 +317,7 @@ def _say(state: Held, put: Said) -> Step:
         token_ids=put.token_ids,
         logprobs=put.logprobs,
     )
-    state = replace(
+    state = changed(
         state,
         heard=True,
         seam=False,
@@ -331,7 +331,7 @@ def _say(state: Held, put: Said) -> Step:
 def _finished(state: Held, put: EngineFinished) -> Step:
     if not state.prompt_tokens:
         counted = max(0, put.prompt_tokens - state.prefix_tokens)
-        state = replace(state, prompt_tokens=counted)
+        state = changed(state, prompt_tokens=counted)
     left = state.tokens_max - state.said_tokens - put.tokens
     spoke = state.heard or put.text != ""  # a call without a word would be repeated for ever
     if put.reason is FinishReason.LENGTH and left > 0 and spoke and not put.context_full:
@@ -348,7 +348,7 @@ def _call_again(state: Held, put: EngineFinished) -> Step:
         if state.phase is not Phase.SPEAKING:
             return state, outputs
     if state.fold.next_index < state.next_index:
-        return replace(state, more=True), outputs
+        return changed(state, more=True), outputs
     state, speak = _call(state, further=True)
     return state, (*outputs, *speak)
 
@@ -383,17 +383,17 @@ def _end(
         chunk = Chunk(state.answer, claim, index, text, tokens, True, logprobs=logprobs)
         index, text, tokens, logprobs, sends = index + 1, "", 0, (), (*sends, Send(chunk))
     end = End(state.answer, claim, index, kind, reason, error, text, tokens, usage, logprobs)
-    state = replace(state, phase=Phase.ENDING, next_index=index + 1)
+    state = changed(state, phase=Phase.ENDING, next_index=index + 1)
     return state, (*sends, Send(end))
 
 
 def _drop(state: Held) -> Step:
     """Closes the engine's stream and forgets what was not sent."""
     hush: tuple[Output, ...] = (Hush(),) if state.calling else ()
-    return replace(state, calling=False, more=False, held=()), hush
+    return changed(state, calling=False, more=False, held=()), hush
 
 
 def _done(state: Held, *outputs: Output) -> Step:
     stop = (StopTimer(),) if state.phase in (Phase.LOADING, Phase.WAITING) else ()
     state, dropped = _drop(state)
-    return replace(state, phase=Phase.DONE), (*dropped, *stop, *outputs, Forget())
+    return changed(state, phase=Phase.DONE), (*dropped, *stop, *outputs, Forget())

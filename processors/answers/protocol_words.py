@@ -41,7 +41,7 @@ class Phase(Enum):
     """Forgotten: nothing is to be put in any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: see `changed`
 class Held:
     """One request that a worker holds. Made by `hold`, changed by `step` alone."""
 

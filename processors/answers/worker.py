@@ -9,9 +9,10 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from events.answers import EMPTY, Fold, fold
+from events.changed import changed
 from events.conversations import Band
 from events.ids import AnswerId
 from processors.answers.dispatch import Dispatcher
@@ -255,7 +256,7 @@ class Worker:
 
     def _remember(self, answer: AnswerId, said: Fold) -> None:
         """That an answer has ended, without its text: nothing counts after an end."""
-        self._ended[answer] = replace(said, chunks=(), logprobs=())
+        self._ended[answer] = changed(said, chunks=(), logprobs=())
         self._cancels.pop(answer, None)
         while len(self._ended) > ENDED_ANSWERS_KEPT_MAX:
             self._ended.popitem(last=False)
