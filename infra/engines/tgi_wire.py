@@ -46,9 +46,9 @@ class End:
     input_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """One event of /generate_stream."""
+    """One event of /generate_stream. (Not frozen: made for each token, and at once forgotten.)"""
 
     text: str
     id: int | None
@@ -104,15 +104,16 @@ def read_event(data: bytes) -> Event | dict[str, Any]:
     if "error" in event:
         return event
     token = event.get("token")
-    if not isinstance(token, dict) or not isinstance(token.get("text"), str):
+    if not isinstance(token, dict) or not isinstance(text := token.get("text"), str):
         raise Malformed("an event has no token with a text")
+    number, logprob, details = token.get("id"), token.get("logprob"), event.get("details")
     return Event(
-        text=token["text"],
-        id=_count(token.get("id")),
-        logprob=token["logprob"] if isinstance(token.get("logprob"), float) else None,
-        special=token.get("special") is True,
-        end=_end(event.get("details")),
-        top=_top(event["top_tokens"]) if "top_tokens" in event else (),
+        text,
+        number if type(number) is int else None,
+        logprob if isinstance(logprob, float) else None,
+        token.get("special") is True,
+        None if details is None else _end(details),
+        _top(event["top_tokens"]) if "top_tokens" in event else (),
     )
 
 
@@ -128,9 +129,7 @@ def _top(tokens: Any) -> tuple[tuple[str, float], ...]:
     )
 
 
-def _end(details: Any) -> End | None:
-    if details is None:
-        return None
+def _end(details: Any) -> End:
     if not isinstance(details, dict) or details.get("finish_reason") not in REASONS:
         raise Malformed("the details of the last event have no finish reason that we know")
     return End(

@@ -88,6 +88,9 @@ class TextGatherer:
         for part in self._unfinished:
             self._tokens.append((len(self._text), part))
         self._unfinished.clear()
+        if not self._stop:
+            self._safe = len(self._text)
+            return
         end, start = min(
             (
                 (at + len(sequence), at)
