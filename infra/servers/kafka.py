@@ -21,6 +21,9 @@ MESSAGE_BYTES_MAX = 1_048_588  # Kafka's own default; event_bytes_max lies below
 # come back before the controller, which kept its registration, has waited for the end of that
 # session. The session timeout is lowered so that a dead worker's partitions move in seconds;
 # topics are made by the wiring, with their partitions, and never by a misspelt name.
+# It has some clients on a machine of few cores: a request costs less when fewer threads hand it
+# on (3 and 8 by default; measured at 0.4 ms of CPU an answer). The cleaner keeps two small topics:
+# its default buffer of 128 MiB made each collection of young objects 60 ms long.
 CONFIGURATION = """
 process.roles=broker,controller
 node.id=1
@@ -45,6 +48,9 @@ auto.create.topics.enable=false
 message.max.bytes={message}
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=400
+num.network.threads=1
+num.io.threads=2
+log.cleaner.dedupe.buffer.size=16777216
 """
 LOGGING = """
 status=error
