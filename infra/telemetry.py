@@ -106,6 +106,9 @@ def configure_logging(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter(role) if as_text else JsonFormatter(role))
     handler.addFilter(Repeats())
+    # Nobody is shown the line of source, thread or process: to find them is a fifth of the work.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
