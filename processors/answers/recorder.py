@@ -231,7 +231,8 @@ class Recorder:
         following.recorded = True
         if self._partitions.get(following.partition) is folds:
             self._owing[following.answer] = following
-            self._owes.set()
+            if following.streamed < following.said:  # an expiry alone goes along with others
+                self._owes.set()
 
     async def _recorded(self, following: Following) -> Outcome:
         """Asks until the event store has said what became of the end."""
