@@ -32,6 +32,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from infra.answers_worker import records
+from infra.answers_worker.eager import begin
 from infra.answers_worker.watermarks import Watermarks
 from infra.failpoints import hit
 
@@ -229,6 +230,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
         if done:
             self._committed_offset.update(offsets)
         return done
+
+    async def wait_first(self, *awaited: Any, timeout: float | None = None) -> Any:
+        """Faust hands each message over beside three other waits, in four tasks; but the agent's
+        buffer has room as a rule, and then there is nothing to wait for.
+        """
+        if timeout is not None or not all(map(asyncio.iscoroutine, awaited)):
+            return await super().wait_first(*awaited, timeout=timeout)
+        first, *others = awaited
+        rest = begin(first)
+        if rest is not None:
+            return await super().wait_first(rest, *others)
+        for other in others:
+            other.close()
+        return None
 
     def hold_back(self, topics: Iterable[str]) -> None:
         """Fetches nothing more of these topics; what was fetched still comes."""
