@@ -14,7 +14,7 @@ FIND_PYTHON := for python in python3.12 python3.11 python3; do \
 	echo 'Thalweg needs Python 3.11 or 3.12 (with venv) on the PATH.' >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint bench clean demo-model lock
+.PHONY: help run test check lint faults bench clean demo-model lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -33,6 +33,10 @@ lint: $(STAMPS)/dev ## the part of check that runs no test
 	@$(PY) -m ruff check -q .
 	@$(PY) -m mypy --no-error-summary
 	@.venv/bin/lint-imports --no-logo >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+ROUNDS ?= 20
+faults: $(STAMPS)/dev ## kill, pause and starve everything, ROUNDS=20 times; writes docs/reliability.md
+	@$(PY) -m tests.faults --rounds $(ROUNDS) --report docs/reliability.md
 
 bench: $(STAMPS)/dev ## measure what Thalweg adds to an engine; prints the table of docs/benchmarks.md
 	@$(PY) -m tests.bench

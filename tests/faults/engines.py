@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.fixtures.processes import Process, free_port
 
+CALLS_OF_A_LIFE = 1_000_000
+"""Calls are numbered through all lives of all engines, so that a tag names one call."""
 TGI, OPENAI, ALONE = "numbered", "numbered-openai", "numbered-alone"
 """Models: two engines each, but one for the last."""
 
@@ -16,14 +18,18 @@ class Engines:
     def __init__(self, folder: Path, kinds: Sequence[tuple[str, str]]) -> None:
         self._folder = folder
         self._kinds = kinds
+        self._lives = 0
         self._ports = [free_port() for _ in kinds]
         self._processes = [self._start(which) for which in range(len(kinds))]
 
     def _start(self, which: int) -> Process:
         port, model = str(self._ports[which]), self._kinds[which][1]
-        log = self._folder / f"engine-{port}.log"
+        first = str(self._lives * CALLS_OF_A_LIFE)
+        self._lives += 1
+        said = ["--tag-calls", "--calls-before", first]
         return Process(
-            log, "-m", "tests.fixtures.numbered_engine", "--port", port, "--model", model
+            self._folder / f"engine-{port}.log",
+            *("-m", "tests.fixtures.numbered_engine", "--port", port, "--model", model, *said),
         )
 
     def _first(self, model: str) -> int:

@@ -123,7 +123,7 @@ def shown(turn: Turn) -> list[str]:
     indexes = [index for index, _ in turn.seen]
     if indexes != list(range(len(indexes))):
         found.append(f"indexes shown: {indexes}")
-    numbers = [int(number) for number in re.findall(r"\d+", turn.text)]
+    numbers = [int(number) for number in re.findall(r" (\d+)", turn.text)]
     if numbers != list(range(len(numbers))):
         found.append(f"numbers shown: {numbers}")
     wanted = re.search(r"tokens=(\d+)", turn.message)

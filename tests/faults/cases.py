@@ -1,0 +1,45 @@
+"""Every case of the harness."""
+
+from collections.abc import Iterator
+
+from tests.faults.case import Case, Load
+from tests.faults.engines import ALONE, OPENAI, TGI
+from tests.faults.strikes import (
+    engine_killed,
+    killed,
+    killed_all,
+    killed_with_the_supervisor,
+    paused,
+    storm,
+)
+
+ROLES = ("gateway", "relay", "answers", "recorder", "projections")
+SERVERS = ("redis", "postgres", "kafka")
+PAUSED = ("gateway", "relay", "answers", "recorder", "projections")
+
+
+def _cases() -> Iterator[Case]:
+    for role in (*ROLES, *SERVERS):
+        yield Case(f"kill {role}", killed(role), role)
+    for role in (*PAUSED, *SERVERS):
+        yield Case(f"pause {role}", paused(role), role)
+    yield Case("kill answers openai", killed("answers"), "answers", load=Load(model=OPENAI))
+    for model in (TGI, OPENAI):
+        yield Case(
+            f"kill engine {model}",
+            engine_killed(model, away_seconds=2),
+            "engine",
+            load=Load(model=model),
+        )
+    yield Case(
+        "kill the only engine",
+        engine_killed(ALONE, away_seconds=3),
+        "engine",
+        load=Load(model=ALONE),
+    )
+    yield Case("kill everything", killed_all, "all")
+    yield Case("kill everything and the supervisor", killed_with_the_supervisor, "all")
+    yield Case("storm of answers", storm("answers", short=12, long=180), "answers")
+
+
+CASES = tuple(_cases())

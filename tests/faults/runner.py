@@ -1,0 +1,92 @@
+"""Plays one round of a case on an installation: load, fault, quiet, judgement."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tests.faults.case import Case
+from tests.faults.checker import Rules, check
+from tests.faults.door import Door
+from tests.faults.engines import Engines
+from tests.faults.load import Clients
+from tests.faults.quiet import quiet, roles_of, whole
+from tests.faults.read_side import judge_read_side
+from tests.faults.stored import Base, base_of, stored_since
+from tests.faults.verdict import Verdict
+from tests.faults.world import OWN_KEY, World
+from tests.fixtures.thalweg import RunningThalweg
+
+QUIET_SECONDS = (1.0, 3.0)
+"""Short form, long form."""
+AGAIN_SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class Running:
+    """An installation that runs, with its engines."""
+
+    thalweg: RunningThalweg
+    engines: Engines
+
+
+async def play(case: Case, on: Running, seed: int, histories: Path, *, long: bool) -> Verdict:
+    """One round. Everything that is wrong is in the verdict, the harness' own failure too."""
+    verdict = Verdict(case.name, case.role, seed)
+    began = time.monotonic()
+    world = World(on.thalweg, on.engines, Random(seed), long)
+    world.notes = verdict.notes
+    try:
+        async with asyncio.timeout(case.seconds_max):
+            await _play(case, world, verdict)
+    except Exception as error:
+        verdict.found.append(f"the round failed: {type(error).__name__}: {error}")
+    finally:
+        verdict.seconds = time.monotonic() - began
+        world.history.write(histories / f"{case.name.replace(' ', '-')}-{seed}.jsonl")
+    return verdict
+
+
+async def _play(case: Case, world: World, verdict: Verdict) -> None:
+    world.pids = roles_of(world)
+    base = await base_of(world.settings)
+    clients = Clients(world.thalweg, world.history, case.load, world.random)
+    try:
+        await clients.begun()
+        await asyncio.sleep(world.random.uniform(*case.moment_seconds))
+        world.strike()
+        await case.fault(world)
+        world.history.mark("healed")
+        await asyncio.sleep(case.after_seconds)
+        await clients.finish(case.seen_seconds_max)
+    finally:
+        await clients.abandon()
+    await whole(world)
+    await quiet(world, world.seconds(*QUIET_SECONDS))
+    world.history.mark("quiet")
+    await _judge(case, world, clients, base, verdict)
+
+
+async def _judge(case: Case, world: World, clients: Clients, base: Base, verdict: Verdict) -> None:
+    doors = clients.doors
+    async with asyncio.timeout(AGAIN_SECONDS_MAX):
+        await asyncio.gather(*(_again(world, door) for door in doors))
+    keys = [one.facts["key"] for one in world.history.happenings if "key" in one.facts]
+    stored = await stored_since(world.settings, base, sorted(set(keys)))
+    rules = Rules(case.refusals, case.ends, case.seen_seconds_max, OWN_KEY)
+    anomalies = check(world.history.happenings, stored, rules)
+    verdict.count(world.history.happenings, anomalies)
+    verdict.found += [str(one) for one in anomalies]
+    verdict.found += await judge_read_side(world.thalweg)
+    verdict.found += [wrong for expect in case.expects for wrong in expect(world)]
+
+
+async def _again(world: World, before: Door) -> None:
+    """Sends every accepted command once more, and reads every answer again: all is as it was."""
+    thalweg = world.thalweg
+    async with Door(world.history, thalweg.url, thalweg.api_key, before.number) as door:
+        for command in before.accepted.values():
+            await door.send(command)
+        for answer in before.followed:
+            await door.follow(answer, again=True)

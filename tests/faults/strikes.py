@@ -1,0 +1,87 @@
+"""Faults that need no more than signals: kill -9, SIGSTOP and SIGCONT, again and again, to all."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+
+from tests.faults.case import Fault
+from tests.faults.engines import Engines
+from tests.faults.world import World
+
+PAUSE_SECONDS = 5.0
+"""Longer than the session timeout and the relay's lease: the paused one is replaced meanwhile."""
+BACK_SECONDS_MAX = 60.0
+STORM_PAUSE_SECONDS = (0.3, 1.5)
+"""Between two kills of a storm: about as long as a worker takes to join."""
+
+
+def killed(role: str) -> Fault:
+    """kill -9 of one process of the role; whoever watches it starts it again."""
+
+    async def fault(world: World) -> None:
+        which = world.random.randrange(max(1, len(world.pids.get(role, ()))))
+        pid = world.thalweg.signal(role, signal.SIGKILL, which=which)
+        world.note(f"killed {role} {pid}")
+
+    return fault
+
+
+def paused(role: str, seconds: float = PAUSE_SECONDS) -> Fault:
+    """SIGSTOP of one process of the role and of its children, SIGCONT afterwards."""
+
+    async def fault(world: World) -> None:
+        thaw = world.thalweg.freeze(role)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            thaw()
+
+    return fault
+
+
+async def killed_all(world: World) -> None:
+    """Every role and server at once, only the supervisor lives."""
+    for pids in world.pids.values():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def killed_with_the_supervisor(world: World) -> None:
+    """`thalweg up` itself is killed, with everything below it, and is started again."""
+    world.thalweg.kill_supervisor()
+    await killed_all(world)
+    await asyncio.to_thread(world.thalweg.start)
+
+
+def storm(role: str, *, short: float, long: float) -> Fault:
+    """One process of the role after the other is killed, as soon as it may have begun to work."""
+
+    async def fault(world: World) -> None:
+        until, kills = time.monotonic() + world.seconds(short, long), 0
+        while time.monotonic() < until:
+            pids = world.thalweg.pids(role)
+            if pids:
+                with suppress(ProcessLookupError):
+                    os.kill(world.random.choice(pids), signal.SIGKILL)
+                    kills += 1
+            await asyncio.sleep(world.random.uniform(*STORM_PAUSE_SECONDS))
+        world.note(f"{kills} kills")
+
+    return fault
+
+
+def engine_killed(model: str, *, away_seconds: float) -> Fault:
+    """The first engine of the model dies, and is back after a while."""
+
+    async def fault(world: World) -> None:
+        engines: Engines = world.engines
+        engines.kill(model)
+        try:
+            await asyncio.sleep(away_seconds)
+        finally:
+            engines.revive(model)
+
+    return fault

@@ -1,0 +1,35 @@
+"""One short round of every case. A failure names the seed that plays it again."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.case import Case, Form
+from tests.faults.cases import CASES
+from tests.faults.installations import Installations
+from tests.faults.runner import play
+
+
+@pytest.fixture(scope="session")
+def installations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installations]:
+    with Installations(tmp_path_factory.mktemp("faults")) as installations:
+        yield installations
+
+
+def short_cases() -> list[Case]:
+    """Those of one installation together."""
+    cases = [case for case in CASES if Form.SHORT in case.forms]
+    return sorted(cases, key=lambda case: case.installation.name)
+
+
+@pytest.mark.parametrize("case", short_cases(), ids=str)
+async def test_nothing_is_lost_after(
+    case: Case, installations: Installations, tmp_path: Path
+) -> None:
+    seed = zlib.crc32(case.name.encode())
+    verdict = await play(case, installations.of(case.installation), seed, tmp_path, long=False)
+    if verdict.found:
+        installations.stop()
+    assert verdict.found == [], f"seed {seed}, history in {tmp_path}"

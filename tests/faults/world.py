@@ -1,0 +1,52 @@
+"""What a fault can reach, and what it may tell."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from infra.servers import resolve
+from infra.settings import Settings
+from tests.faults.engines import Engines
+from tests.faults.history import History
+from tests.fixtures.processes import wait_for
+from tests.fixtures.thalweg import RunningThalweg
+
+OWN_KEY = "fault-"
+"""Commands that a fault sends by itself have idempotency keys that begin so. They are no clients':
+of their streams only positions, ends and the log are judged."""
+T = TypeVar("T")
+
+
+@dataclass
+class World:
+    thalweg: RunningThalweg
+    engines: Engines
+    random: random.Random
+    """The only source of chance: a seed makes the same fault again."""
+    long: bool = False
+    """`make faults`; else one short round in `make test`."""
+    history: History = field(default_factory=History)
+    notes: list[str] = field(default_factory=list)
+    pids: dict[str, list[int]] = field(default_factory=dict)
+    """Of each role and server when the case began."""
+
+    def note(self, text: str) -> None:
+        """For the report of the case."""
+        self.notes.append(text)
+
+    def seconds(self, short: float, long: float) -> float:
+        return long if self.long else short
+
+    def strike(self, **facts: object) -> None:
+        """Says that the fault strikes now, if that is later than when its function began."""
+        self.history.mark("strike", **facts)
+
+    @property
+    def settings(self) -> Settings:
+        return resolve(Settings(home=self.thalweg.home))
+
+    async def until(self, condition: Callable[[], T | None], what: str, seconds_max: float) -> T:
+        """Waits for a condition while the clients go on."""
+        return await asyncio.to_thread(wait_for, condition, what, seconds_max=seconds_max)
