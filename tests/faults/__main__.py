@@ -76,7 +76,7 @@ def _round(cases: Sequence[Case], seed: int, kept: Path, until: float) -> None:
             own = Random(f"{seed} {case.name}").getrandbits(32)
             on = installations.of(case.installation)
             long = "--short" not in sys.argv
-            verdict = asyncio.run(play(case, on, own, kept.parent / "histories", long=long))
+            verdict = asyncio.run(play(case, on, own, kept.parent, long=long))
             with kept.open("a") as lines:
                 lines.write(json.dumps(verdict.as_json()) + "\n")
             _tell(verdict)

@@ -71,7 +71,15 @@ class Installation:
     """Entered before it starts, with its home folder; gives more of the environment."""
 
 
-USUAL = Installation("usual")
+RESTART_DELAY_SECONDS = "0.25"
+"""Of the usual installation: cases that kill the same role one after the other don't wait."""
+USUAL = Installation(
+    "usual",
+    {
+        "THALWEG_FAILPOINTS": "file",
+        "THALWEG_RESTART_DELAY_SECONDS_MAX": RESTART_DELAY_SECONDS,
+    },
+)
 
 
 @dataclass(frozen=True)

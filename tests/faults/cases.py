@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
-from tests.faults.case import Case, Load
+from tests.faults.apparatus.away import away
+from tests.faults.backlog import behind_a_long_answer
+from tests.faults.case import NO_REFUSALS, Case, Load
 from tests.faults.engines import ALONE, OPENAI, TGI
+from tests.faults.repeats import everything_relayed_again
 from tests.faults.strikes import (
     engine_killed,
     killed,
@@ -39,6 +42,23 @@ def _cases() -> Iterator[Case]:
     )
     yield Case("kill everything", killed_all, "all")
     yield Case("kill everything and the supervisor", killed_with_the_supervisor, "all")
+    yield Case(
+        "a long answer with many behind it",
+        behind_a_long_answer,
+        "answers",
+        load=Load(streamers=2, commanders=0),
+        seen_seconds_max=120,
+        seconds_max=600,
+    )
+    yield Case("everything relayed again", everything_relayed_again, "relay")
+    yield Case(
+        "Kafka away",
+        away("kafka", 6, 120),
+        "kafka",
+        refusals=NO_REFUSALS | {"answer_in_progress", "not_applied_yet"},
+        seconds_max=600,
+    )
+    yield Case("Postgres away", away("postgres", 5, 30), "postgres", seconds_max=400)
     yield Case("storm of answers", storm("answers", short=12, long=180), "answers")
 
 

@@ -1,27 +1,26 @@
-"""One whole Thalweg for all faults, with engines of three models: two that speak TGI's protocol,
-two that speak OpenAI's, and one that is alone."""
+"""One whole Thalweg for all faults, one after the other (see installations.py)."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.engines import ALONE, OPENAI, TGI, Engines
+from tests.faults.case import USUAL
+from tests.faults.engines import Engines
+from tests.faults.installations import Installations
 from tests.fixtures.thalweg import RunningThalweg
 
 
 @pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    engines = Engines(
-        tmp_path_factory.mktemp("engines"),
-        [("tgi", TGI), ("tgi", TGI), ("openai", OPENAI), ("openai", OPENAI), ("tgi", ALONE)],
-    )
-    yield engines
-    engines.stop()
+def installations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installations]:
+    with Installations(tmp_path_factory.mktemp("faults")) as installations:
+        yield installations
 
 
-@pytest.fixture(scope="session")
-def thalweg(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iterator[RunningThalweg]:
-    told = {"THALWEG_FAILPOINTS": "file", "THALWEG_RESTART_DELAY_SECONDS_MAX": "0.25"}
-    home = tmp_path_factory.mktemp("faults")
-    with RunningThalweg(home, engines=engines.setting, **told) as running:
-        yield running
+@pytest.fixture
+def thalweg(installations: Installations) -> RunningThalweg:
+    return installations.of(USUAL).thalweg
+
+
+@pytest.fixture
+def engines(installations: Installations) -> Engines:
+    return installations.of(USUAL).engines

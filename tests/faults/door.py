@@ -65,6 +65,9 @@ class Door:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._session.close()
 
     async def send(self, command: Command) -> Outcome:

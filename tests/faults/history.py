@@ -69,8 +69,12 @@ class History:
         self.happenings.append(Happening(at, client, op, kind, what, facts))
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{json.dumps(asdict(one))}\n" for one in self.happenings))
+        keep_text(path, "".join(f"{json.dumps(asdict(one))}\n" for one in self.happenings))
+
+
+def keep_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def read(path: Path) -> list[Happening]:

@@ -27,6 +27,12 @@ def roles_of(world: World) -> dict[str, list[int]]:
     return {role: sorted(world.thalweg.pids(role)) for role in sorted(roles)}
 
 
+def born_again(world: World) -> list[str]:
+    """Roles and servers of which a process is another one than when the case began."""
+    now = roles_of(world)
+    return [role for role, pids in world.pids.items() if now.get(role) != pids]
+
+
 async def whole(world: World) -> None:
     """Every role has as many processes as when the case began, and answers can be given."""
 

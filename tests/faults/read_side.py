@@ -1,17 +1,11 @@
 """Whether the read models say what the log says: built again from nothing, and compared."""
 
-import psycopg
-
 from events.topics import Topics
 from infra.projections import all_projections
 from infra.rebuild import RebuildRefused, rebuild
 from infra.servers import resolve
 from infra.settings import Settings
 from tests.fixtures.thalweg import RunningThalweg
-
-REPEAT_EVERYTHING = "UPDATE conversations.relay SET position = 0, last_event = NULL"
-RELAYED = "SELECT position FROM conversations.relay"
-HEAD = "SELECT max(notification_id) FROM conversations.stored_events"
 
 
 async def judge_read_side(thalweg: RunningThalweg) -> list[str]:
@@ -32,19 +26,3 @@ async def judge_read_side(thalweg: RunningThalweg) -> list[str]:
 
 def settings_of(thalweg: RunningThalweg) -> Settings:
     return resolve(Settings(home=thalweg.home))
-
-
-def relayed(thalweg: RunningThalweg) -> tuple[int, int]:
-    """(how far the relay of the conversations is, how far their store is)."""
-    with psycopg.connect(settings_of(thalweg).database_url("conversations")) as connection:
-        position = connection.execute(RELAYED).fetchone()
-        head = connection.execute(HEAD).fetchone()
-    assert position is not None
-    assert head is not None
-    return int(position[0]), int(head[0] or 0)
-
-
-def repeat_everything(thalweg: RunningThalweg) -> None:
-    """The next leader of the relay sends every event of the conversations again."""
-    with psycopg.connect(settings_of(thalweg).database_url("conversations")) as connection:
-        connection.execute(REPEAT_EVERYTHING)

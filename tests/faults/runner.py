@@ -10,8 +10,9 @@ from tests.faults.case import Case
 from tests.faults.checker import Rules, check
 from tests.faults.door import Door
 from tests.faults.engines import Engines
+from tests.faults.history import keep_text
 from tests.faults.load import Clients
-from tests.faults.quiet import quiet, roles_of, whole
+from tests.faults.quiet import born_again, quiet, roles_of, whole
 from tests.faults.read_side import judge_read_side
 from tests.faults.stored import Base, base_of, stored_since
 from tests.faults.verdict import Verdict
@@ -31,8 +32,11 @@ class Running:
     engines: Engines
 
 
-async def play(case: Case, on: Running, seed: int, histories: Path, *, long: bool) -> Verdict:
-    """One round. Everything that is wrong is in the verdict, the harness' own failure too."""
+async def play(case: Case, on: Running, seed: int, kept: Path, *, long: bool) -> Verdict:
+    """One round. Everything that is wrong is in the verdict, the harness' own failure too.
+
+    `kept` gets its history, and the ends of all logs if something was wrong.
+    """
     verdict = Verdict(case.name, case.role, seed)
     began = time.monotonic()
     world = World(on.thalweg, on.engines, Random(seed), long)
@@ -44,7 +48,10 @@ async def play(case: Case, on: Running, seed: int, histories: Path, *, long: boo
         verdict.found.append(f"the round failed: {type(error).__name__}: {error}")
     finally:
         verdict.seconds = time.monotonic() - began
-        world.history.write(histories / f"{case.name.replace(' ', '-')}-{seed}.jsonl")
+        name = f"{case.name.replace(' ', '-')}-{seed}"
+        world.history.write(kept / "histories" / f"{name}.jsonl")
+        if verdict.found:
+            keep_text(kept / "logs" / f"{name}.txt", on.thalweg.logs())
     return verdict
 
 
@@ -62,19 +69,22 @@ async def _play(case: Case, world: World, verdict: Verdict) -> None:
         await clients.finish(case.seen_seconds_max)
     finally:
         await clients.abandon()
+        await asyncio.gather(*(door.close() for door in world.doors))
     await whole(world)
     await quiet(world, world.seconds(*QUIET_SECONDS))
     world.history.mark("quiet")
+    if reborn := born_again(world):
+        world.note(f"started again: {', '.join(reborn)}")
     await _judge(case, world, clients, base, verdict)
 
 
 async def _judge(case: Case, world: World, clients: Clients, base: Base, verdict: Verdict) -> None:
-    doors = clients.doors
+    doors = [*clients.doors, *world.doors]
     async with asyncio.timeout(AGAIN_SECONDS_MAX):
         await asyncio.gather(*(_again(world, door) for door in doors))
     keys = [one.facts["key"] for one in world.history.happenings if "key" in one.facts]
     stored = await stored_since(world.settings, base, sorted(set(keys)))
-    rules = Rules(case.refusals, case.ends, case.seen_seconds_max, OWN_KEY)
+    rules = Rules(case.refusals, case.ends, case.seen_seconds_max, OWN_KEY, world.strangers)
     anomalies = check(world.history.happenings, stored, rules)
     verdict.count(world.history.happenings, anomalies)
     verdict.found += [str(one) for one in anomalies]

@@ -1,7 +1,6 @@
 """One short round of every case. A failure names the seed that plays it again."""
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ from tests.faults.case import Case, Form
 from tests.faults.cases import CASES
 from tests.faults.installations import Installations
 from tests.faults.runner import play
-
-
-@pytest.fixture(scope="session")
-def installations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installations]:
-    with Installations(tmp_path_factory.mktemp("faults")) as installations:
-        yield installations
 
 
 def short_cases() -> list[Case]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from infra.servers import resolve
 from infra.settings import Settings
+from tests.faults.door import Door
 from tests.faults.engines import Engines
 from tests.faults.history import History
 from tests.fixtures.processes import wait_for
@@ -16,6 +17,8 @@ from tests.fixtures.thalweg import RunningThalweg
 OWN_KEY = "fault-"
 """Commands that a fault sends by itself have idempotency keys that begin so. They are no clients':
 of their streams only positions, ends and the log are judged."""
+FIRST_OF_FAULTS = 1_000
+"""The number of the first client that a fault has brought."""
 T = TypeVar("T")
 
 
@@ -31,6 +34,21 @@ class World:
     notes: list[str] = field(default_factory=list)
     pids: dict[str, list[int]] = field(default_factory=dict)
     """Of each role and server when the case began."""
+
+    doors: list[Door] = field(default_factory=list)
+    """Of clients that the fault has brought with it."""
+    strangers: int = 0
+
+    def door(self) -> Door:
+        """One more client, whose commands and streams are judged like all others'. It is closed
+        when the case is over."""
+        number = FIRST_OF_FAULTS + len(self.doors)
+        self.doors.append(Door(self.history, self.thalweg.url, self.thalweg.api_key, number))
+        return self.doors[-1]
+
+    def started_conversation(self) -> None:
+        """The fault has begun a stream by other means: no client in the history has."""
+        self.strangers += 1
 
     def note(self, text: str) -> None:
         """For the report of the case."""

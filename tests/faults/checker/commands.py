@@ -37,7 +37,7 @@ def check_commands(view: View, rules: Rules) -> Iterator[Anomaly]:
             sent = attempts[0].invoked.facts
             if name and event.facts[name] != sent[name]:
                 yield Anomaly("changed write", where, f"sent {sent[name]!r}, stored {event.facts}")
-    yield from _phantoms(view)
+    yield from _phantoms(view, rules.strangers)
     for operation in view.operations:
         expected = operation.what == "stale" and operation.code == "stale_head"
         allowed = rules.refusals | ALWAYS_ALLOWED
@@ -90,11 +90,14 @@ def _kept(
             yield Anomaly("wrong receipt", where, f"{told}, stored {last.stream}:{last.position}")
 
 
-def _phantoms(view: View) -> Iterator[Anomaly]:
+def _phantoms(view: View, strangers: int) -> Iterator[Anomaly]:
     asked = {event.facts["answer"] for event in view.stored.events if event.what == "asked"}
-    for stream, events in view.by_stream.items():
-        if not events or view.is_own(stream):
-            continue
+    streams = [stream for stream, events in view.by_stream.items() if events]
+    unknown = {stream for stream in streams if view.is_a_strangers(stream)}
+    if len(unknown) > strangers:
+        yield Anomaly("phantom", f"{len(unknown)} streams", f"{strangers} had others begun")
+    for stream in set(streams) - unknown:
+        events = view.by_stream[stream]
         for event in events:
             where = f"{stream}:{event.position}"
             if event.what == "ended" and event.facts["answer"] in asked:

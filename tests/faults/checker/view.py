@@ -64,9 +64,10 @@ class View:
             if operation.what in COMMANDS:
                 self.attempts[operation.invoked.facts["key"]].append(operation)
 
-    def is_own(self, stream: str) -> bool:
-        """Whether the fault itself began this stream."""
-        return self.by_stream[stream][0].command.startswith(KEY + self.own_key)
+    def is_a_strangers(self, stream: str) -> bool:
+        """Whether no client of the history, nor the fault under its own keys, began this stream."""
+        key = self.by_stream[stream][0].command.removeprefix(KEY)
+        return key not in self.attempts and not key.startswith(self.own_key)
 
     @property
     def healed_at(self) -> float:

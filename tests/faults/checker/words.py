@@ -75,3 +75,5 @@ class Rules:
     seen_seconds_max: float = 60
     own_key: str = "fault-"
     """Commands with such keys are the fault's own: streams that they begin are not clients'."""
+    strangers: int = 0
+    """So many streams were begun by other means, and none more."""
