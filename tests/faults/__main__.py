@@ -35,7 +35,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--cases", default="", help="only those with this in their name")
+    parser.add_argument("--cases", default="", help="only those with any of these in their name")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; else random")
     parser.add_argument("--short", action="store_true", help="the form that make test has")
     parser.add_argument("--into", type=Path, default=Path(".faults"), help="folder of what is kept")
@@ -45,7 +45,12 @@ def main() -> int:
     asked = parser.parse_args()
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     form = Form.SHORT if asked.short else Form.LONG
-    cases = [case for case in CASES if form in case.forms and asked.cases in case.name]
+
+    def wanted(name: str) -> bool:
+        return any(part in name for part in asked.cases.split(","))
+
+    cases = [case for case in CASES if form in case.forms and wanted(case.name)]
+    assert cases, f"no case is named like {asked.cases}"
     kept = asked.into / VERDICTS
     asked.into.mkdir(parents=True, exist_ok=True)
     if not asked.go_on:

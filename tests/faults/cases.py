@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from tests.faults.apparatus.away import away
+from tests.faults.at_failpoints import at_a_failpoint
 from tests.faults.backlog import behind_a_long_answer
-from tests.faults.case import NO_REFUSALS, Case, Load
+from tests.faults.case import NO_REFUSALS, Case, Form, Load
 from tests.faults.engines import ALONE, OPENAI, TGI
 from tests.faults.repeats import everything_relayed_again
 from tests.faults.strikes import (
@@ -18,6 +19,8 @@ from tests.faults.strikes import (
 
 ROLES = ("gateway", "relay", "answers", "recorder", "projections")
 SERVERS = ("redis", "postgres", "kafka")
+LONG_ONLY = frozenset({Form.LONG})
+"""In `make test` the failpoints have a test of their own, which comes by each of them."""
 PAUSED = ("gateway", "relay", "answers", "recorder", "projections")
 
 
@@ -59,6 +62,8 @@ def _cases() -> Iterator[Case]:
         seconds_max=600,
     )
     yield Case("Postgres away", away("postgres", 5, 30), "postgres", seconds_max=400)
+    for role in ROLES:
+        yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)
     yield Case("storm of answers", storm("answers", short=12, long=180), "answers")
 
 

@@ -1,5 +1,6 @@
 """Arms a failpoint of a running role, and says when it has struck."""
 
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,17 @@ def arm(thalweg: RunningThalweg, strike: Strike) -> int:
         wait_until_taken(folder / strike.role)
         thalweg.signal(strike.role, signal.SIGTERM)
     return pid
+
+
+def disarm(thalweg: RunningThalweg, role: str) -> None:
+    """No process of the role follows a plan any more."""
+    folder = folder_of(thalweg.home)
+    for pid in thalweg.pids(role):
+        draft = folder / f"draft-{role}"
+        draft.write_text("")
+        draft.rename(folder / role)
+        os.kill(pid, signal.SIGUSR2)
+        wait_until_taken(folder / role)
 
 
 def wait_until_taken(plan: Path) -> None:
