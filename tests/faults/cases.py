@@ -20,15 +20,17 @@ from tests.faults.strikes import (
 ROLES = ("gateway", "relay", "answers", "recorder", "projections")
 SERVERS = ("redis", "postgres", "kafka")
 LONG_ONLY = frozenset({Form.LONG})
-"""In `make test` the failpoints have a test of their own, which comes by each of them."""
-PAUSED = ("gateway", "relay", "answers", "recorder", "projections")
+"""In `make test` there are others like them: one that comes by each failpoint, and outages."""
+PAUSED = ("relay", "answers", "recorder", "projections")
 
 
 def _cases() -> Iterator[Case]:
     for role in (*ROLES, *SERVERS):
         yield Case(f"kill {role}", killed(role), role)
-    for role in (*PAUSED, *SERVERS):
+    for role in PAUSED:
         yield Case(f"pause {role}", paused(role), role)
+    for role in ("gateway", *SERVERS):
+        yield Case(f"pause {role}", paused(role), role, forms=LONG_ONLY)
     yield Case("kill answers openai", killed("answers"), "answers", load=Load(model=OPENAI))
     for model in (TGI, OPENAI):
         yield Case(

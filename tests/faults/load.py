@@ -17,7 +17,7 @@ REPEATED_SHARE = 0.2
 """Of accepted posts and renames: sent once more, with the same key."""
 COMMAND_SECONDS = 1.0
 """Between a commander's commands."""
-CANCELLED_TOKENS = 150
+CANCELLED_TOKENS = 100
 """Of an answer of a commander: at 20 ms each, there is time to cancel it."""
 BEGUN_SECONDS_MAX = 60
 
