@@ -1,4 +1,4 @@
-"""The page that `make faults` writes says what the verdicts say, and bounds only what was judged."""
+"""The page of `make faults` says what the verdicts say, and bounds only what was judged."""
 
 import pytest
 
