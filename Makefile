@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 UV := .venv/bin/uv
-COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(UV) pip compile -q --universal --python-version $$python --generate-hashes \
 	--no-emit-index-url --no-emit-find-links
 STAMPS := .venv/stamps
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
@@ -13,8 +13,17 @@ FIND_PYTHON := for python in python3.12 python3.11 python3; do \
 	&& { echo $$python; exit 0; }; done; \
 	echo 'Thalweg needs Python 3.11 or 3.12 (with venv) on the PATH.' >&2; exit 1
 
+# OGX, which `make bench PEERS=1` compares with, wants a newer one; pyenv keeps those off the PATH.
+PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin)
+EMPTY :=
+NEWER_PATH := $(PATH):$(subst $(EMPTY) $(EMPTY),:,$(PYENV))
+FIND_NEWER_PYTHON := for python in $$(echo "$(NEWER_PATH)" | tr : '\n' \
+	| sed 's|$$|/python3|'); do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+	&& { echo "$$python"; exit 0; }; done; exit 1
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint faults bench clean demo-model lock
+.PHONY: help run test check lint faults bench peers clean demo-model lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -38,19 +47,20 @@ ROUNDS ?= 20
 faults: $(STAMPS)/dev ## kill, pause and starve everything, ROUNDS=20 times; writes docs/reliability.md
 	@$(PY) -m tests.faults --rounds $(ROUNDS) --report docs/reliability.md
 
-bench: $(STAMPS)/dev ## measure what Thalweg adds to an engine; prints the table of docs/benchmarks.md
-	@$(PY) -m tests.bench
+bench: $(STAMPS)/dev $(if $(PEERS),peers) ## measure; PEERS=1 compares, ARGS="--only NAME" runs a part
+	@$(PY) -m tests.bench $(if $(PEERS),--peers) $(ARGS)
 
 demo-model: .venv-train/stamps/train ## train the demo model again (torch; downloads gigabytes)
 	@.venv-train/bin/python demo_model/make_model.py
 
 lock: $(STAMPS)/uv ## compile requirements/*.txt again from the *.in
-	@for group in uv run roles engine dev train; do \
+	@for group in uv run roles engine dev train peers-litellm peers-ogx; do \
 		echo "requirements/$$group.txt"; \
+		python=3.11; if [ $$group = peers-ogx ]; then python=3.12; fi; \
 		$(COMPILE) -o requirements/$$group.txt requirements/$$group.in || exit 1; done
 
 clean: ## remove the environments and caches (your data in .thalweg stays)
-	@rm -rf .venv .venv-train .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	@rm -rf .venv .venv-train .venv-peers-litellm .venv-peers-ogx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments: each step leaves a stamp, so that a start with nothing to do is instant.
@@ -79,3 +89,19 @@ $(STAMPS)/dev: $(STAMPS)/uv requirements/run.txt requirements/dev.txt pyproject.
 	@$(UV) venv -q --allow-existing --python $(PY) .venv-train
 	@$(UV) pip sync -q --require-hashes --python .venv-train/bin/python requirements/train.txt
 	@mkdir -p .venv-train/stamps && touch $@
+
+peers: .venv-peers-litellm/stamps/made .venv-peers-ogx/stamps/made
+
+.venv-peers-litellm/stamps/made: $(STAMPS)/uv requirements/peers-litellm.txt
+	@echo 'Installing LiteLLM, to compare with, into .venv-peers-litellm (half a gigabyte) ...'
+	@$(UV) venv -q --allow-existing --python $(PY) .venv-peers-litellm
+	@$(UV) pip sync -q --require-hashes --python .venv-peers-litellm/bin/python requirements/peers-litellm.txt
+	@mkdir -p .venv-peers-litellm/stamps && touch $@
+
+.venv-peers-ogx/stamps/made: $(STAMPS)/uv requirements/peers-ogx.txt
+	@python=$$($(FIND_NEWER_PYTHON)) || { \
+		echo 'OGX needs Python 3.12 or later, and there is none: it will be left out.'; exit 0; }; \
+	echo 'Installing OGX, to compare with, into .venv-peers-ogx ...' \
+	&& $(UV) venv -q --allow-existing --python "$$python" .venv-peers-ogx \
+	&& $(UV) pip sync -q --require-hashes --python .venv-peers-ogx/bin/python requirements/peers-ogx.txt \
+	&& mkdir -p .venv-peers-ogx/stamps && touch $@

@@ -3,14 +3,56 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import orjson
 
 ANSWER_SECONDS_MAX = 60
-SAID = re.compile(rb'"content": ?"((?: \d+)+)"')
+TOKENS_MAX = 1_000
+_TEXT = rb': ?"((?: \d+(?:@c\d+)?)+)"'
+CONTENT = re.compile(rb'"content"' + _TEXT)
+"""What chat completions say, streamed or not."""
+DELTA = re.compile(rb'"delta"' + _TEXT)
+"""What a streamed Response says; its last events say the whole text again."""
+TEXT = re.compile(rb'"text"' + _TEXT)
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that answers: an engine, Thalweg, or one of its peers."""
+
+    port: int
+    api_key: str = "none"
+    path: str = CHAT
+    model: str = "numbered"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More of the body."""
+
+    def said(self, *, stream: bool) -> re.Pattern[bytes]:
+        if self.path == CHAT:
+            return CONTENT
+        return DELTA if stream else TEXT
+
+    def request(self, content: str, *, stream: bool, headers: str = "") -> bytes:
+        """The bytes of a POST that asks for one answer; `headers` end with a line break each."""
+        body: dict[str, Any] = {"model": self.model, "stream": stream, **self.extra}
+        if self.path == CHAT:
+            body["messages"] = [{"role": "user", "content": content}]
+            body["max_tokens"] = TOKENS_MAX
+        else:
+            body["input"] = content
+            body["max_output_tokens"] = TOKENS_MAX
+        sent = orjson.dumps(body)
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Content-Type: application/json\r\nAuthorization: Bearer {self.api_key}\r\n"
+            f"{headers}Content-Length: {len(sent)}\r\n\r\n"
+        )
+        return head.encode() + sent
 
 
 @dataclass
@@ -18,10 +60,12 @@ class Answer:
     """One answer: when what arrived."""
 
     asked_at: float
+    said: re.Pattern[bytes] = CONTENT
     status: int = 0
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     """(time, tokens) of each piece of the body that holds tokens."""
     ended_at: float = 0.0
+    """0: it has not ended."""
     body: bytearray = field(default_factory=bytearray)
 
     @property
@@ -29,16 +73,22 @@ class Answer:
         return self.arrivals[0][0] - self.asked_at
 
     @property
+    def tokens(self) -> list[bytes]:
+        """All tokens, in their order, as the engine said them."""
+        return [token for text in self.said.findall(self.body) for token in text.split()]
+
+    @property
     def numbers(self) -> list[int]:
-        """All tokens, in their order."""
-        return [int(n) for text in SAID.findall(self.body) for n in text.split()]
+        return [int(token.partition(b"@")[0]) for token in self.tokens]
 
 
 class Connection(asyncio.Protocol):
     """One kept-alive connection; one request at a time."""
 
-    def __init__(self) -> None:
-        self._answer = Answer(0.0)
+    def __init__(self, said: re.Pattern[bytes] = CONTENT) -> None:
+        self._said = said
+        self.answer = Answer(0.0)
+        """What has come of the last answer."""
         self._done: asyncio.Future[Answer] | None = None
         self.begun = asyncio.Event()
         """Set when a first token has come."""
@@ -54,24 +104,27 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_status(self, _: bytes) -> None:
-        self._answer.status = self._parser.get_status_code()
+        self.answer.status = self._parser.get_status_code()
 
     def on_body(self, piece: bytes) -> None:
-        tokens = sum(text.count(b" ") for text in SAID.findall(piece))
+        tokens = sum(text.count(b" ") for text in self._said.findall(piece))
         if tokens:
-            self._answer.arrivals.append((time.perf_counter(), tokens))
+            self.answer.arrivals.append((time.perf_counter(), tokens))
             self.begun.set()
-        self._answer.body += piece
+        self.answer.body += piece
 
     def on_message_complete(self) -> None:
-        self._answer.ended_at = time.perf_counter()
+        self.answer.ended_at = time.perf_counter()
         if self._done is not None and not self._done.done():
-            self._done.set_result(self._answer)
+            self._done.set_result(self.answer)
 
     async def ask(self, request: bytes) -> Answer:
+        """Raises ConnectionError when the connection breaks; `answer` then has what came."""
+        if self._transport.is_closing():
+            raise ConnectionError("closed before it was asked")
         self._parser = httptools.HttpResponseParser(self)
         self._done = asyncio.get_running_loop().create_future()
-        self._answer = Answer(time.perf_counter())
+        self.answer = Answer(time.perf_counter(), self._said)
         self._transport.write(request)
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
             return await self._done
@@ -80,24 +133,12 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def connect(port: int) -> Connection:
+async def connect(port: int, said: re.Pattern[bytes] = CONTENT) -> Connection:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+    _, connection = await loop.create_connection(lambda: Connection(said), "127.0.0.1", port)
     return connection
 
 
 def chat_request(content: str, *, stream: bool, api_key: str = "none") -> bytes:
     """POST /v1/chat/completions, the same for an engine and for Thalweg."""
-    body = orjson.dumps(
-        {
-            "model": "numbered",
-            "messages": [{"role": "user", "content": content}],
-            "stream": stream,
-            "max_tokens": 1_000,
-        }
-    )
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return Target(0, api_key).request(content, stream=stream)

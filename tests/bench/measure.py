@@ -5,26 +5,32 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.bench.client import ANSWER_SECONDS_MAX, Answer, Connection, chat_request, connect
+from tests.bench.client import (
+    ANSWER_SECONDS_MAX,
+    Answer,
+    Connection,
+    Target,
+    chat_request,
+    connect,
+)
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
 WARM_UP_REQUESTS = 64
-PAIRS = 150
-"""Requests straight and through Thalweg, in turns, so that both see the same machine."""
-
-TOKENS_AT_20_MS = 8
+TOKENS_AT_20_MS = 4
+TOKEN_SECONDS = 0.020
 AT_A_TIME = 32
-REQUESTS = 2_000
-KILLS = 3
 STREAMS_AT_A_KILL = 8
 TOKENS_AT_A_KILL = 500
 GAP_SECONDS_MIN = 0.5
 """A stream that was silent this long after the kill was answered by the worker that was killed."""
+
+
+POLL_SECONDS = 0.005
 
 
 class WrongAnswer(Exception):
@@ -37,6 +43,7 @@ class Spread:
 
     p50: float
     p95: float
+    p99: float
 
     @classmethod
     def of(cls, sample: Sequence[float]) -> "Spread":
@@ -45,7 +52,7 @@ class Spread:
         def percentile(share: float) -> float:
             return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
-        return cls(percentile(0.5), percentile(0.95))
+        return cls(percentile(0.5), percentile(0.95), percentile(0.99))
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,13 @@ class Rate:
     per_second: float
     seconds: Spread
     """From request to the end of the answer."""
+
+
+async def until(condition: Callable[[], bool], *, seconds_max: float = ANSWER_SECONDS_MAX) -> None:
+    """Polls, since what is waited for is a count that protocols keep. Raises TimeoutError."""
+    async with asyncio.timeout(seconds_max):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def check(answer: Answer, tokens: int) -> Answer:
@@ -70,14 +84,17 @@ async def warm_up(port: int, api_key: str) -> None:
     await rate(port, api_key, stream=True, requests=WARM_UP_REQUESTS)
 
 
-async def first_token(engine_port: int, port: int, api_key: str) -> tuple[Spread, Spread]:
-    """(straight, through Thalweg): time to the first token of an engine at 20 ms a token."""
+async def first_token(engine: Target, target: Target, *, pairs: int) -> tuple[Spread, Spread]:
+    """(straight, through the target): time to the first token of an engine at 20 ms a token.
+
+    In turns, so that both see the same machine.
+    """
     content = f"tokens={TOKENS_AT_20_MS} delay_ms=20"
-    straight, through = await connect(engine_port), await connect(port)
-    asked = {straight: chat_request(content, stream=True)}
-    asked[through] = chat_request(content, stream=True, api_key=api_key)
+    straight, through = [await connect(one.port, one.said(stream=True)) for one in (engine, target)]
+    asked = {straight: engine.request(content, stream=True)}
+    asked[through] = target.request(content, stream=True)
     samples: dict[Connection, list[float]] = {straight: [], through: []}
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         for connection in (straight, through) if pair % 2 else (through, straight):
             answer = check(await connection.ask(asked[connection]), TOKENS_AT_20_MS)
             samples[connection].append(answer.first_token_seconds)
@@ -86,7 +103,7 @@ async def first_token(engine_port: int, port: int, api_key: str) -> tuple[Spread
     return Spread.of(samples[straight]), Spread.of(samples[through])
 
 
-async def rate(port: int, api_key: str, *, stream: bool, requests: int = REQUESTS) -> Rate:
+async def rate(port: int, api_key: str, *, stream: bool, requests: int) -> Rate:
     """As many answers of 20 tokens, said at once, as go through at `AT_A_TIME`."""
     request = chat_request("tokens=20 delay_ms=0", stream=stream, api_key=api_key)
     left = iter(range(requests))
@@ -94,20 +111,22 @@ async def rate(port: int, api_key: str, *, stream: bool, requests: int = REQUEST
 
     async def client() -> None:
         connection = await connect(port)
-        for _ in left:
-            answer = check(await connection.ask(request), 20)
-            seconds.append(answer.ended_at - answer.asked_at)
-        connection.close()
+        try:
+            for _ in left:
+                answer = check(await connection.ask(request), 20)
+                seconds.append(answer.ended_at - answer.asked_at)
+        finally:
+            connection.close()
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(AT_A_TIME)))
     return Rate(requests / (time.perf_counter() - began), Spread.of(seconds))
 
 
-async def after_a_kill(thalweg: RunningThalweg) -> list[float]:
+async def after_a_kill(thalweg: RunningThalweg, *, kills: int) -> list[float]:
     """Seconds from kill -9 of a worker to the next token, of every answer that it was giving."""
     gaps: list[float] = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         gaps += await _one_kill(thalweg)
     return gaps
 

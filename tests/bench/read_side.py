@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import LiteralString
@@ -21,12 +21,8 @@ from tests.bench.messages import produce, vocabulary
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
-MESSAGES = 100_000
-SEARCHES = 200
-PROBES = 120
 PROBE_SECONDS = 0.1
-FEEDS = 1_000
-FEED_CHANGES = 100
+LOAD_REQUESTS = 2_000
 CAUGHT_UP_SECONDS_MAX = 300
 FEED_SECONDS_MAX = 30
 REBUILD_SECONDS_MAX = 300
@@ -61,15 +57,15 @@ def client_of(thalweg: RunningThalweg) -> aiohttp.ClientSession:
     )
 
 
-async def fill(thalweg: RunningThalweg) -> int:
-    """Puts `MESSAGES` into the past of the key's owner; returns when the read model has them."""
+async def fill(thalweg: RunningThalweg, *, messages: int) -> int:
+    """Puts them into the past of the key's owner; returns when the read model has them."""
     settings = resolve(Settings(home=thalweg.home))
     url = settings.database_url("projections")
     tenant, owner = await asyncio.to_thread(_row, url, TENANT)
     before = await asyncio.to_thread(_applied, url)
     topic = Topics().domain("conversations")
     sent = await asyncio.to_thread(
-        produce, settings.kafka_servers, topic, UUID(str(tenant)), str(owner), messages=MESSAGES
+        produce, settings.kafka_servers, topic, UUID(str(tenant)), str(owner), messages=messages
     )
     await asyncio.to_thread(
         wait_for,
@@ -103,13 +99,13 @@ async def rebuild(thalweg: RunningThalweg, name: str) -> Rebuild:
     return Rebuild(events, per_second)
 
 
-async def search(thalweg: RunningThalweg) -> Spread:
+async def search(thalweg: RunningThalweg, *, searches: int) -> Spread:
     """Searches for words from the commonest to the rarest."""
     words = vocabulary()
-    step = len(words) // SEARCHES
+    step = len(words) // searches
     seconds = []
     async with client_of(thalweg) as client:
-        for word in words[::step][:SEARCHES]:
+        for word in words[::step][:searches]:
             began = time.perf_counter()
             await _search(client, word)
             seconds.append(time.perf_counter() - began)
@@ -124,7 +120,7 @@ async def _search(client: aiohttp.ClientSession, word: str) -> int:
         return len(body["data"])
 
 
-async def lag(thalweg: RunningThalweg) -> list[float]:
+async def lag(thalweg: RunningThalweg, *, probes: int) -> list[float]:
     """Seconds from an accepted command to a read that sees it, while the machine is loaded."""
     load = asyncio.create_task(_load(thalweg))
     seconds: list[float] = []
@@ -132,7 +128,7 @@ async def lag(thalweg: RunningThalweg) -> list[float]:
         async with client_of(thalweg) as client:
             conversation = (await _post(client, "/api/conversations", {}))["conversation"]
             path = f"/api/conversations/{conversation}"
-            for number in range(PROBES):
+            for number in range(probes):
                 accepted = await _patch(client, path, {"title": f"probe {number}"})
                 began = time.perf_counter()
                 async with client.get(path, params={"after": accepted["receipt"]}) as response:
@@ -149,18 +145,18 @@ async def lag(thalweg: RunningThalweg) -> list[float]:
 
 async def _load(thalweg: RunningThalweg) -> None:
     while True:
-        await measure.rate(thalweg.port, thalweg.api_key, stream=True)
+        await measure.rate(thalweg.port, thalweg.api_key, stream=True, requests=LOAD_REQUESTS)
 
 
-async def feed(thalweg: RunningThalweg) -> Feed:
-    """Opens `FEEDS` feeds, of a user each, and renames a conversation of some of them."""
+async def feed(thalweg: RunningThalweg, *, feeds: int, changes: int) -> Feed:
+    """Opens so many feeds, of a user each, and renames a conversation of some of them."""
     gateway = thalweg.pids("gateway")[0]
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of(thalweg))
-        users = [f"reader-{number}" for number in range(FEEDS)]
+        users = [f"reader-{number}" for number in range(feeds)]
         conversations = {
             user: (await _post(client, "/api/conversations", {"user": user}))["conversation"]
-            for user in users[:FEED_CHANGES]
+            for user in users[:changes]
         }
         before = resident_bytes(gateway)
         readers: dict[str, AsyncIterator[bytes]] = {}
@@ -170,7 +166,7 @@ async def feed(thalweg: RunningThalweg) -> Feed:
             )
             readers[user] = frames(response)
             await anext(readers[user])
-        each = (resident_bytes(gateway) - before) / FEEDS
+        each = (resident_bytes(gateway) - before) / feeds
         seconds = []
         for user, conversation in conversations.items():
             began = time.perf_counter()
@@ -196,11 +192,6 @@ async def frames(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def resident_bytes(pid: int) -> int:
     with open(f"/proc/{pid}/smaps_rollup") as rollup:
         return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Rss:"))
-
-
-def percentile(sample: Sequence[float], share: float) -> float:
-    ordered = sorted(sample)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 async def _post(
