@@ -5,8 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from confluent_kafka import ConsumerGroupState
-from confluent_kafka.admin import AdminClient
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
 
 from gateway.ports import HealthReport
 
@@ -17,6 +17,7 @@ CHECK_SECONDS_MAX = 2.0
 FRESH_SECONDS = 0.5
 """Probes that come quicker share one look: a probe must not become a load."""
 READY = "ready"
+STABLE = "Stable"  # what Kafka calls a group whose members all have their partitions
 UNREACHABLE = "unreachable"
 
 Check = Callable[[], Awaitable[str]]
@@ -73,25 +74,47 @@ class Health:
 
 
 class GroupHealth:
-    """Whether consumer groups have members and work, as Kafka itself sees them."""
+    """Whether consumer groups have members and work, as Kafka itself sees them.
+
+    By aiokafka: librdkafka ends the whole process where the broker that it asked about a group goes
+    away (its issue 4605). A client that has failed is replaced.
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin: AdminClient | None = None
+        self._client: AIOKafkaAdminClient | None = None
+        self._lock = asyncio.Lock()
 
     def check(self, group: str) -> Check:
         """A check that the group is stable with at least one member."""
 
         async def ask() -> str:
-            return await asyncio.to_thread(self._ask, group)
+            async with self._lock:
+                try:
+                    return await self._ask(group)
+                except BaseException:
+                    await self.close()
+                    raise
 
         return ask
 
-    def _ask(self, group: str) -> str:
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._bootstrap}, logger=log)
-        asked = self._admin.describe_consumer_groups([group], request_timeout=CHECK_SECONDS_MAX)
-        found = asked[group].result(CHECK_SECONDS_MAX)
-        if found.state != ConsumerGroupState.STABLE:
-            return f"the group is {found.state.name.lower()}"
-        return READY if found.members else "nobody is in the group"
+    async def _ask(self, group: str) -> str:
+        if self._client is None:
+            self._client = AIOKafkaAdminClient(
+                bootstrap_servers=self._bootstrap,
+                client_id="thalweg-health",
+                request_timeout_ms=int(CHECK_SECONDS_MAX * 1_000),
+            )
+            await self._client.start()
+        (answer,) = await self._client.describe_consumer_groups([group])
+        error, _, state, _, _, members, *_ = answer.groups[0]
+        if error:
+            raise for_code(error)(f"about the group {group}")
+        if state != STABLE:
+            return f"the group is {state.lower()}"
+        return READY if members else "nobody is in the group"
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()

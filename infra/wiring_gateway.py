@@ -63,6 +63,7 @@ async def gateway_parts(
         served = ServedModels(engines)
         await run_beside(stack, served.run(), name="models that engines serve")
         groups = GroupHealth(settings.kafka_servers)
+        stack.push_async_callback(groups.close)
         logs = {one: await opened_log(stack, settings, one) for one in CONTEXTS}
         yield Gateway(
             conversations=Commands(store, CONVERSATIONS, event_bytes_max=settings.event_bytes_max),

@@ -40,9 +40,10 @@ class Lifeline:
         """Says that somebody wants this life to end; `released` is called, in any thread, when the
         next one does the work."""
         self._when_released = released
-        self._say(LEAVES)
         if self._released.is_set():
             released()
+        else:
+            self._say(LEAVES)
 
     def _say(self, word: bytes) -> None:
         try:
