@@ -7,6 +7,7 @@ imports anything by a name found in the data.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -276,12 +277,18 @@ def encode_token_record(record: TokenRecord) -> bytes:
     return orjson.dumps(fields)
 
 
+IDS_KEPT_MAX = 4_096
+"""Ids of answers and claims that were read last: each stands in every record of its answer."""
+
+_id_of = lru_cache(IDS_KEPT_MAX)(UUID)
+
+
 def decode_token_record(value: bytes | None) -> TokenRecord:
     """The inverse of `encode_token_record`. Raises Undecodable for anything else."""
     try:
         fields = orjson.loads(value or b"")
-        answer = AnswerId(UUID(fields["answer"]))
-        claim = ClaimId(_typed(fields["epoch"], int), UUID(fields["claim"]))
+        answer = AnswerId(_id_of(fields["answer"]))
+        claim = ClaimId(_typed(fields["epoch"], int), _id_of(fields["claim"]))
         match fields["kind"]:
             case "chunk":
                 ids = fields.get("token_ids")
