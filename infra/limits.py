@@ -163,6 +163,24 @@ class Limits(BaseModel):
         description="memory of the embedded Redis; Kafka serves what is not there",
     )
 
+    # sagas
+    ask_again_grace_seconds: float = Field(
+        30,
+        gt=0,
+        description="an answer that is still open this long after its deadline is asked for "
+        "again: its end is seconds on its way through the log",
+    )
+    ask_again_seconds: float = Field(
+        60, gt=0, description="before it is asked for a second time; each later wait is doubled"
+    )
+    ask_again_times_max: int = Field(
+        6,
+        gt=0,
+        le=20,
+        description="an answer that is asked for again this often and has no end needs a person: "
+        "`thalweg doctor` and the log say so",
+    )
+
     # gateway
     keepalive_seconds: float = Field(
         15, gt=0, description="between pings on a silent stream: proxies close after 30 to 60"
@@ -202,6 +220,12 @@ class Limits(BaseModel):
         return self.tokens_retention_seconds or self.tokens_retention_seconds_min
 
     @property
+    def asking_again_seconds(self) -> float:
+        """From the deadline of an answer until it is asked for again for the last time."""
+        waits = self.ask_again_seconds * (2.0 ** (self.ask_again_times_max - 1) - 1)
+        return self.ask_again_grace_seconds + waits
+
+    @property
     def live_expiry_seconds(self) -> float:
         """Live streams leave Redis this long after their end is recorded: before a key expires."""
         return min(
@@ -221,6 +245,14 @@ class Limits(BaseModel):
                 f"THALWEG_TOKENS_RETENTION_SECONDS is {self.tokens_retention_seconds:g}: it should "
                 f"be {least:g} or more (ten times THALWEG_ANSWER_SECONDS_MAX plus "
                 "THALWEG_LAG_ALARM_SECONDS), or 0"
+            )
+        longest = self.answer_seconds_max + self.asking_again_seconds
+        if longest > self.tokens_retention:
+            raise ValueError(
+                f"an answer may be asked for again {longest:g} s after it was asked for first, and "
+                f"tokens are kept for {self.tokens_retention:g} s: lower "
+                "THALWEG_ASK_AGAIN_TIMES_MAX, THALWEG_ASK_AGAIN_SECONDS or "
+                "THALWEG_ASK_AGAIN_GRACE_SECONDS, or set THALWEG_TOKENS_RETENTION_SECONDS"
             )
         least = self.answer_seconds_max + 2 * UNSTORED_MARGIN_SECONDS
         if self.unstored_seconds_max < least:

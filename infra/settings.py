@@ -34,11 +34,12 @@ SECRET_FIELDS = frozenset(
         "conversations_database_url",
         "accounts_database_url",
         "projections_database_url",
+        "sagas_database_url",
         "redis",
         "otlp_endpoint",
     }
 )
-CONTEXTS = ("conversations", "accounts", "projections")
+CONTEXTS = ("conversations", "accounts", "projections", "sagas")
 EMBEDDED_PARTITIONS = 16
 CLUSTER_PARTITIONS = 64
 
@@ -111,6 +112,12 @@ class Settings(Limits, BaseSettings):
     )
     projections_database_url: str | None = Field(
         None, repr=False, description="`postgresql://...` of the read models; empty: embedded"
+    )
+    sagas_database_url: str | None = Field(
+        None,
+        repr=False,
+        description="`postgresql://...` of what sagas keep: state, timers, commands on their way; "
+        "empty: embedded",
     )
     partitions: int = Field(
         0,

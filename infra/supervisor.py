@@ -20,8 +20,12 @@ from infra.home import Part, write_state
 from infra.servers import EmbeddedServers
 from infra.settings import PREFIX, Settings
 
-ROLES = ("relay", "recorder", "projections", "gateway", "answers-1", "answers-2")
-STOP_ORDER = (("gateway",), ("answers-1", "answers-2"), ("relay", "recorder", "projections"))
+ROLES = ("relay", "recorder", "projections", "sagas", "gateway", "answers-1", "answers-2")
+STOP_ORDER = (
+    ("gateway",),
+    ("answers-1", "answers-2"),
+    ("relay", "recorder", "projections", "sagas"),
+)
 WATCH_SECONDS = 0.2  # between two looks at the servers' processes
 ASK_SECONDS = 0.1  # between two questions whether answers can be given
 PREPARE = "prepare"

@@ -57,11 +57,13 @@ async def prepare(settings: Settings) -> list[str]:
     Returns the names of the topics that it has made.
     """
     from infra.kafka.topics import make_topics
+    from infra.sagas import role as sagas
 
     async def schemas() -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(conversations_of(settings))
             await stack.enter_async_context(accounts_of(settings))
+        await sagas.prepare(settings)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(schemas())
@@ -188,6 +190,13 @@ async def _projections(settings: Settings) -> None:
     await run_projections(settings, TOPICS)
 
 
+async def _sagas(settings: Settings) -> None:
+    from infra.sagas.role import run_sagas
+
+    async with conversations_of(settings) as store:
+        await run_sagas(settings, TOPICS, store)
+
+
 async def _engine(settings: Settings) -> None:
     from infra.local_engine.main import serve
 
@@ -199,6 +208,7 @@ _ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
     "answers": _answers,
     "recorder": _recorder,
     "projections": _projections,
+    "sagas": _sagas,
     "engine": _engine,
 }
 

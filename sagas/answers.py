@@ -7,7 +7,6 @@ then finds that its deadline has passed, and ends it without an engine, with wha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 from uuid import UUID
 
 from events.conversations import AnswerEnded, AnswerRequested
@@ -70,12 +69,12 @@ Reacted = Reaction[Open, Again]
 class OverdueAnswers:
     """One instance an answer. See sagas.saga.Saga."""
 
-    name: ClassVar[str] = "answers"
-    context: ClassVar[str] = AnswerRequested.context()
-    opens: ClassVar[str] = AnswerRequested.TYPE
-    closes: ClassVar[str] = AnswerEnded.TYPE
-    state: ClassVar[type[Open]] = Open
-    command: ClassVar[type[Again]] = Again
+    name: str = "answers"
+    context: str = AnswerRequested.context()
+    opens: str = AnswerRequested.TYPE
+    closes: str = AnswerEnded.TYPE
+    state: type[Open] = Open
+    command: type[Again] = Again
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience

@@ -15,6 +15,7 @@ from infra.checks.engines import engines
 from infra.checks.findings import ASK_SECONDS_MAX, Check, Finding
 from infra.checks.kafka import kafka
 from infra.checks.redis import redis
+from infra.checks.sagas import sagas
 from infra.home import is_held
 from infra.servers import EmbeddedServers, resolve
 from infra.servers.ports import is_free
@@ -47,7 +48,7 @@ def doctor() -> int:
     if "redis" not in embedded or running:
         checks.append(redis)
     if "postgres" not in embedded or running:
-        checks.append(postgres)
+        checks += [postgres, sagas]
     if settings.engines or running:
         checks.append(engines)
     if settings.otlp_endpoint:

@@ -37,7 +37,8 @@ def up() -> None:
 @app.command()
 def run(
     role: Annotated[
-        list[str], typer.Argument(help="gateway, relay, answers, recorder, projections, engine")
+        list[str],
+        typer.Argument(help="gateway, relay, answers, recorder, projections, sagas, engine"),
     ],
 ) -> None:
     """Run the named roles in this process, against the servers of the settings.

@@ -20,7 +20,7 @@ from infra.alive import keep_touching
 from infra.servers import lifeline
 from infra.settings import Settings, SettingsRefused
 
-ROLES = ("gateway", "relay", "answers", "recorder", "projections", "engine")
+ROLES = ("gateway", "relay", "answers", "recorder", "projections", "sagas", "engine")
 PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
 NEED_TOPICS = frozenset(ROLES) - {"engine"}
 # What a role is made of (wiring.py imports it when the role begins): imported ahead, while the
@@ -31,8 +31,9 @@ AHEAD = {
     "answers": ("infra.answers_worker",),
     "recorder": ("infra.recorder",),
     "projections": ("infra.projections",),
+    "sagas": ("infra.sagas.role",),
     "engine": ("infra.local_engine.main",),
-    PREPARE: ("infra.kafka.topics", "infra.event_store"),
+    PREPARE: ("infra.kafka.topics", "infra.event_store", "infra.sagas.role"),
 }
 ALONE_ON_A_PORT = frozenset({"engine"})  # its next life can only begin after its end
 HANDOVER_SECONDS_MAX = 15.0  # a next life that does not work by then is not waited for

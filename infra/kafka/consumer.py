@@ -227,14 +227,10 @@ class LogReader(_Reader):
         group: str = "thalweg-nobody",
         gather_seconds: float = 0.0,
     ) -> None:
-        configuration: dict[str, str | int | float | bool] = {
-            "client.id": client_id,
-            "group.id": group,
-        }
-        if gather_seconds:
-            configuration["fetch.min.bytes"] = GATHERED_BYTES
-            configuration["fetch.wait.max.ms"] = round(gather_seconds * 1_000)
-        super().__init__(bootstrap, configuration)
+        super().__init__(
+            bootstrap,
+            {"client.id": client_id, "group.id": group, **_gathering(gather_seconds)},
+        )
 
     async def assign(self, offsets: Offsets) -> None:
         """From now on reads exactly these partitions, each from its offset.
@@ -264,7 +260,8 @@ class GroupReader(_Reader):
 
     `on_assign` and `on_revoke` run on the event loop, inside a `read`, which waits for them. What
     `on_assign` returns says where to start (a partition that it does not name: at the committed
-    offset). After `on_revoke` no record of that partition is handed out. Commits are explicit.
+    offset). After `on_revoke` no record of that partition is handed out. Commits are explicit. For
+    `gather_seconds` see LogReader.
     """
 
     def __init__(
@@ -279,6 +276,7 @@ class GroupReader(_Reader):
         session_timeout_seconds: float = 6.0,
         heartbeat_seconds: float = 1.0,
         poll_interval_seconds_max: float = 300.0,
+        gather_seconds: float = 0.0,
     ) -> None:
         super().__init__(
             bootstrap,
@@ -289,6 +287,7 @@ class GroupReader(_Reader):
                 "session.timeout.ms": int(session_timeout_seconds * 1_000),
                 "heartbeat.interval.ms": int(heartbeat_seconds * 1_000),
                 "max.poll.interval.ms": int(poll_interval_seconds_max * 1_000),
+                **_gathering(gather_seconds),
             },
         )
         self._on_assign = on_assign
@@ -333,6 +332,13 @@ class GroupReader(_Reader):
 
         done = asyncio.run_coroutine_threadsafe(run(), self._loop)
         return done.result(REBALANCE_CALLBACK_SECONDS_MAX)
+
+
+def _gathering(seconds: float) -> dict[str, str | int | float | bool]:
+    """Of a client to whom the broker is to hand out what has come only so often; 0: at once."""
+    if not seconds:
+        return {}
+    return {"fetch.min.bytes": GATHERED_BYTES, "fetch.wait.max.ms": round(seconds * 1_000)}
 
 
 def _headers(message: Message) -> list[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ DERIVED = {  # read through a property that settings.py or limits.py makes of it
     "conversations_database_url": "database_url(",
     "accounts_database_url": "database_url(",
     "projections_database_url": "database_url(",
+    "sagas_database_url": "database_url(",
     "tokens_retention_seconds": "tokens_retention",
     "lag_alarm_seconds": "tokens_retention_seconds_min",
 }

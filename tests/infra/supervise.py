@@ -34,6 +34,7 @@ def settings(home: Path) -> Settings:
         conversations_database_url=NOWHERE,
         accounts_database_url=NOWHERE,
         projections_database_url=NOWHERE,
+        sagas_database_url=NOWHERE,
         restart_delay_seconds_max=0.2,
         stop_seconds_max=3,
     )

@@ -137,7 +137,7 @@ def test_a_question_is_answered_by_nothing_but_what_the_images_hold(
         "THALWEG_SINGLE_MACHINE": "true",
         **{
             f"THALWEG_{context.upper()}_DATABASE_URL": own_servers.postgres.url(context)
-            for context in ("conversations", "accounts", "projections")
+            for context in ("conversations", "accounts", "projections", "sagas")
         },
     }
     prepared = run(roles_image, "prepare", **settings, THALWEG_HOME=str(home))

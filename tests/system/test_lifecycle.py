@@ -18,7 +18,7 @@ from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import NumberedEngine, client
 
 PARTS = Counter(
-    ["postgres", "redis", "kafka", "engine", "gateway", "relay", "recorder", "projections"]
+    ["postgres", "redis", "kafka", "engine", "gateway", "relay", "recorder", "projections", "sagas"]
     + 2 * ["answers"]
 )
 ORPHANS_SECONDS_MAX = 20
