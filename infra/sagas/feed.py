@@ -5,6 +5,7 @@ together with what was made of what was read. So a kill at any moment leaves the
 and a process that has lost a partition while it slept changes nothing.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Generic
@@ -30,34 +31,33 @@ READ_SECONDS_MAX = 2.0
 class Feed(Generic[State, Sent]):
     """One life of it, on one connection. Whatever fails, the next starts from what is stored."""
 
-    def __init__(
-        self, saga: Saga[State, Sent], settings: Settings, topics: Topics, connection: Db
-    ) -> None:
+    def __init__(self, saga: Saga[State, Sent], topics: Topics, connection: Db) -> None:
         self._saga = saga
         self._topic = topics.domain(saga.context)
+        self._group = f"{topics.sagas_group}.{saga.name}"
         self._connection = connection
         self._next: dict[int, int] = {}
-        self._reader = GroupReader(
+
+    async def run(self, settings: Settings) -> None:
+        """Until cancelled. Raises Overtaken, ReadFailed and what psycopg raises."""
+        reader = GroupReader(
             settings.kafka_servers,
-            f"{topics.sagas_group}.{saga.name}",
+            self._group,
             [self._topic],
-            self._assigned,
-            self._revoked,
-            client_id=f"saga-{saga.name}",
+            self.assigned,
+            self.revoked,
+            client_id=f"saga-{self._saga.name}",
             session_timeout_seconds=settings.session_timeout_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
             gather_seconds=GATHER_SECONDS,
         )
-
-    async def run(self) -> None:
-        """Until cancelled. Raises Overtaken, ReadFailed and what psycopg raises."""
-        while True:
-            records = await self._reader.read(RECORDS_PER_BATCH_MAX, READ_SECONDS_MAX)
-            if records:
-                await self.apply(records)
-
-    async def close(self) -> None:
-        await self._reader.close()
+        try:
+            while True:
+                records = await reader.read(RECORDS_PER_BATCH_MAX, READ_SECONDS_MAX)
+                if records:
+                    await self.apply(records)
+        finally:
+            await asyncio.shield(reader.close())
 
     async def apply(self, records: Sequence[Record]) -> None:
         """One batch. If it raises, nothing was written."""
@@ -94,7 +94,8 @@ class Feed(Generic[State, Sent]):
 
     # inside a read ------------------------------------------------------------------------
 
-    async def _assigned(self, partitions: list[Partition]) -> dict[Partition, int]:
+    async def assigned(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """Kafka has given it these: where to read each of them on."""
         numbers = [number for _, number in partitions]
         key = self._saga.name, self._topic, numbers
         await self._connection.execute(tables.ENSURE_OFFSETS, key)
@@ -102,6 +103,6 @@ class Feed(Generic[State, Sent]):
         self._next.update(found)
         return {(self._topic, number): at for number, at in found}
 
-    async def _revoked(self, partitions: list[Partition]) -> None:
+    async def revoked(self, partitions: list[Partition]) -> None:
         for _, number in partitions:
             self._next.pop(number, None)

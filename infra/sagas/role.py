@@ -60,11 +60,7 @@ async def run_saga(
 
     async def feed() -> None:
         async with connected(url) as connection:
-            fed = Feed(saga, settings, topics, connection)
-            try:
-                await fed.run()
-            finally:
-                await asyncio.shield(fed.close())
+            await Feed(saga, topics, connection).run(settings)
 
     async def work() -> None:
         async with connected(url) as connection:
@@ -96,9 +92,11 @@ async def connected(url: str) -> AsyncIterator[Db]:
         ),
         **VANISHING,
     )
-    async with connection:
+    try:
         await tables.create(connection)
         yield connection
+    finally:
+        await connection.close()
 
 
 async def prepare(settings: Settings) -> None:

@@ -58,7 +58,7 @@ def ended(answer: AnswerId = A) -> Recorded:
 def again(times: int, answer: AnswerId = A) -> Again:
     return Again(
         id=str(derived_id(T, f"{answer}:{times}", "asked again")),
-        tenant=T,  # type: ignore[arg-type]  # a TenantId
+        tenant=T,
         conversation=C,
         answer=answer,
         times=times,
