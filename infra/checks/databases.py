@@ -12,8 +12,9 @@ WHY = {
     "full_page_writes": "a crash may leave half a page, which cannot be repaired.",
     "synchronous_commit": "an accepted command may be gone after a crash.",
 }
-REBUILT = "projections"
-"""Its rows can be made again from the log, so a lost commit costs nothing; a damaged page does."""
+READ_AGAIN = ("projections", "sagas")
+"""Their rows tell where in the log they are, and what follows is read again: a lost commit costs
+nothing; a damaged page does."""
 SELECT = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
 
 
@@ -36,7 +37,7 @@ def postgres(settings: Settings) -> Iterator[Finding]:
 
 def safety(context: str, found: Mapping[str, str]) -> Iterator[Finding]:
     """What its server, or the role, has turned off."""
-    matter = [name for name in WHY if context != REBUILT or name != "synchronous_commit"]
+    matter = [name for name in WHY if context not in READ_AGAIN or name != "synchronous_commit"]
     off = [name for name in matter if found.get(name) == "off"]
     for name in off:
         yield Finding(

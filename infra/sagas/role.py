@@ -87,7 +87,10 @@ async def connected(url: str) -> AsyncIterator[Db]:
         connect_timeout=CONNECT_SECONDS_MAX,
         application_name="thalweg sagas",
         options=(
-            f"-c idle_in_transaction_session_timeout={TRANSACTION_SECONDS_MAX}s"
+            # A crash of Postgres may take the last transactions, each whole: what they read is read
+            # again, what they let fire fires again, and what they sent is sent again, as the same.
+            "-c synchronous_commit=off"
+            f" -c idle_in_transaction_session_timeout={TRANSACTION_SECONDS_MAX}s"
             f" -c statement_timeout={STATEMENT_SECONDS_MAX}s"
         ),
         **VANISHING,
