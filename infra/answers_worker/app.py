@@ -120,6 +120,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
                     place,
                     recorded.meta.traceparent,
                     trace.now_ns(),
+                    int((message.timestamp or 0) * 1_000),
                 )
             )
             hit("answers.after_take")

@@ -90,6 +90,7 @@ class StoreRequests:
             model=tree.requested.model,
             tokens_max=min(sampling.max_tokens, self._answer_tokens_max),
             seconds_left=row.seconds_left,
+            age_seconds=row.age_seconds,
             ended=tree.ended,
             cancel_requested=tree.cancel_requested,
             expired=any(recorded.sealed is not None for recorded in events),

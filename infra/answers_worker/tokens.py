@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -12,7 +12,7 @@ from events.codec import Undecodable, decode_token_record, encode_token_record
 from events.ids import ConversationId
 from infra import failpoints
 from infra.failpoints import hit
-from infra.kafka.consumer import LogReader
+from infra.kafka.consumer import LogReader, ReadFailed
 from infra.kafka.offsets import QueryFailed
 from infra.kafka.producer import Producer, ProducerFull
 from processors.answers.ports import LogUnavailable, NotSent, Span, TokenRead
@@ -29,6 +29,7 @@ class KafkaTokens:
     """Implements processors.answers.ports.TokenLog."""
 
     def __init__(self, bootstrap: str, topic: str, *, produce_seconds_max: float) -> None:
+        self._bootstrap = bootstrap
         self._topic = topic
         self._producer = Producer(
             bootstrap, client_id="thalweg-answers-tokens", delivery_seconds_max=produce_seconds_max
@@ -70,6 +71,32 @@ class KafkaTokens:
         except QueryFailed as error:
             raise LogUnavailable(str(error)) from error
         return {partition: Span(first[partition], ends[partition]) for partition in since_ms}
+
+    async def earlier(
+        self, partition: int, since_ms: int, conversations: Collection[ConversationId]
+    ) -> AsyncGenerator[tuple[int, Sequence[TokenRead]], None]:
+        keys = {str(conversation).encode() for conversation in conversations}
+        following = (await self.locate({partition: since_ms}))[partition].first
+        yield following, ()
+        reader = LogReader(self._bootstrap, client_id="thalweg-answers-earlier-tokens")
+        try:
+            await reader.assign({(self._topic, partition): following})
+            while True:
+                records = await reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
+                if records:
+                    following = records[-1].offset + 1
+                yield (
+                    following,
+                    [
+                        TokenRead(partition, each.offset, self._decode(partition, each.offset, v))
+                        for each, v in ((each, each.value) for each in records)
+                        if each.key in keys
+                    ],
+                )
+        except ReadFailed as error:
+            raise LogUnavailable(str(error)) from error
+        finally:
+            await asyncio.shield(reader.close())
 
     async def begin(self, offsets: Mapping[int, int]) -> None:
         if offsets:

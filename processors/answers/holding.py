@@ -228,6 +228,8 @@ class Holding:
             given_up = self._unreadable >= UNREADABLE_LOADS_MAX
             self.put(Loaded(False, False, False, 0, unreadable=True) if given_up else LoadFailed())
             return
+        if not task.ended and self._around.missed(self.request, task.age_seconds):
+            return
         self._task = task
         left = min(task.seconds_left, self._around.limits.answer_seconds_max)
         if left > 0 and self._deadline is None and not self._gone:

@@ -1,7 +1,7 @@
 """What the answering worker needs of the outside. Implemented in infra/answers_worker/."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,8 @@ class Request:
     """Of the request that asked for it."""
     received_ns: int = 0
     """When this worker got it, for spans."""
+    appended_ms: int = 0
+    """When Kafka got this work record, by its own clock (milliseconds); 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Task:
     ended: bool
     """The answer's end is recorded, or nothing is known of such a request."""
     cancel_requested: bool
+    age_seconds: float = 0.0
+    """Since it was asked for first, by the event store's clock."""
     expired: bool = False
     """The conversation was not to be stored, and its key is gone: what was said can't be read."""
 
@@ -103,6 +107,14 @@ class TokenLog(Protocol):
     async def locate(self, since_ms: Mapping[int, int]) -> Mapping[int, Span]:
         """For each partition the first record of that time or later (milliseconds, of the log's
         clock), and the end of this moment. Raises LogUnavailable.
+        """
+
+    def earlier(
+        self, partition: int, since_ms: int, conversations: Collection[ConversationId]
+    ) -> AsyncGenerator[tuple[int, Sequence[TokenRead]], None]:
+        """Reads a partition beside `read`, from that time on: how far it is (the offset of what
+        comes next), and what of these conversations it has found. It goes on until it is closed.
+        Raises LogUnavailable.
         """
 
     async def begin(self, offsets: Mapping[int, int]) -> None:

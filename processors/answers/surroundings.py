@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from processors.answers.dispatch import Dispatcher
-from processors.answers.ports import Requests, TokenLog
+from processors.answers.ports import Request, Requests, TokenLog
 from processors.answers.protocol_words import Bounds
 
 
@@ -32,3 +32,6 @@ class Surroundings:
     limits: HoldingLimits
     is_member: Callable[[], bool]
     """Of the consumer group: see `Work`."""
+    missed: Callable[[Request, float], bool]
+    """Of a request, and its age in seconds: the fold that it was started with may lack its first
+    claims. If so, it is held no more, and is started again once they are read."""

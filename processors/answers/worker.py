@@ -8,8 +8,8 @@ from that fold and the event store alone, so a killed worker's requests simply g
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from events.answers import EMPTY, Fold, fold
 from events.changed import changed
@@ -19,7 +19,6 @@ from processors.answers.dispatch import Dispatcher
 from processors.answers.holding import Holding
 from processors.answers.ports import (
     LogUnavailable,
-    Place,
     Request,
     Requests,
     TokenLog,
@@ -28,6 +27,7 @@ from processors.answers.ports import (
 )
 from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
 from processors.answers.surroundings import HoldingLimits, Surroundings
+from processors.answers.tails import Asked, Missed, Recall, Tail
 
 log = logging.getLogger("thalweg.answers")
 
@@ -44,31 +44,6 @@ class WorkerLimits:
     holding: HoldingLimits
     unfinished_requests_max: int
     token_margin_seconds: float
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A request that waits to be started."""
-
-    request: Request
-    places: list[Place]
-
-
-@dataclass(slots=True)
-class _Tail:
-    """How far a partition's tokens are read."""
-
-    next: int
-    end: int
-    """At the assignment."""
-    folds: dict[AnswerId, Fold] = field(default_factory=dict)
-    """Of open answers that are not held. None is dropped before the partition is: whoever took a
-    begun answer for a new one would write an end at index 0 and believe in it.
-    """
-
-    @property
-    def ready(self) -> bool:
-        return self.next >= self.end
 
 
 class Worker:
@@ -89,15 +64,23 @@ class Worker:
         self._work = work
         self._limits = limits
         self._around = Surroundings(
-            name, tokens, requests, dispatcher, limits.holding, work.is_member
+            name, tokens, requests, dispatcher, limits.holding, work.is_member, self._missed
         )
         self._generation = 0
         self._owned: dict[int, int] = {}  # partition: the generation in which it was gained
-        self._tails: dict[int, _Tail] = {}
+        self._tails: dict[int, Tail] = {}
+        self._recall = Recall(tokens, self._tails, self._join)
+        self._to_recall = asyncio.Event()
+        self._whole: set[AnswerId] = set()
+        """Held, and folded from before their birth."""
+        self._newest_ms = 0
+        """Kafka's clock, at least: when the newest request that was taken was appended."""
+        self._first_ms: dict[int, int] = {}
+        """The same of the first request of each partition that is owned."""
         self._to_stop: set[int] = set()
         self._changed = asyncio.Event()
         self._held: dict[AnswerId, Holding] = {}
-        self._waiting: dict[AnswerId, _Asked] = {}
+        self._waiting: dict[AnswerId, Asked] = {}
         self._queues: dict[Band, deque[AnswerId]] = {band: deque() for band in Band}
         self._ended: OrderedDict[AnswerId, Fold] = OrderedDict()
         self._cancels: OrderedDict[AnswerId, None] = OrderedDict()
@@ -111,7 +94,7 @@ class Worker:
     @property
     def waiting(self) -> int:
         """How many requests it has taken and not started."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._recall.missed)
 
     @property
     def ready(self) -> bool:
@@ -126,6 +109,7 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._follow())
+                group.create_task(self._recall_missed())
         finally:
             for holding in list(self._held.values()):
                 self._ending.update(holding.abandon())
@@ -148,7 +132,11 @@ class Worker:
         for asked in list(self._waiting.values()):
             if asked.request.place.partition in lost:
                 self._drop_waiting(asked)
+        for missed in list(self._recall.missed.values()):
+            if missed.asked.request.place.partition in lost:
+                del self._recall.missed[missed.asked.request.answer]
         for partition in lost:
+            self._first_ms.pop(partition, None)
             if self._tails.pop(partition, None) is not None:
                 self._to_stop.add(partition)
         for holding in list(self._held.values()):
@@ -171,7 +159,14 @@ class Worker:
         place = request.place
         if place.partition not in self._owned:
             return  # it comes again if the partition does
-        known = self._held.get(request.answer) or self._waiting.get(request.answer)
+        if request.appended_ms:
+            self._newest_ms = max(self._newest_ms, request.appended_ms)
+            self._first_ms.setdefault(place.partition, request.appended_ms)
+        known = (
+            self._held.get(request.answer)
+            or self._waiting.get(request.answer)
+            or self._recall.asked(request.answer)
+        )
         if known is not None:
             if place not in known.places:
                 known.places.append(place)
@@ -179,7 +174,7 @@ class Worker:
         if request.answer in self._ended:
             self._work.acknowledge(place)
             return
-        self._waiting[request.answer] = _Asked(request, [place])
+        self._waiting[request.answer] = Asked(request, [place])
         self._queues[place.band].append(request.answer)
         self._start_some()
 
@@ -211,14 +206,14 @@ class Worker:
                     continue
                 del self._waiting[answer]
                 self._start(asked, tail)
-        taken = len(self._held) + len(self._waiting)
+        taken = self.held + self.waiting
         if taken < room:
             self._work.hold_back(())
         else:  # cancels come with the priority band, so that one is held back last
             flooded = taken >= room * PRIORITY_TIMES_MAX
             self._work.hold_back(tuple(Band) if flooded else (Band.DEFAULT, Band.FLEX))
 
-    def _start(self, asked: _Asked, tail: _Tail) -> None:
+    def _start(self, asked: Asked, tail: Tail) -> None:
         request = asked.request
         said = self._ended.get(request.answer) or tail.folds.pop(request.answer, EMPTY)
         holding = Holding(request, self._around, self._on_gone)
@@ -240,6 +235,7 @@ class Worker:
     def _on_gone(self, holding: Holding, acknowledged: bool) -> None:
         answer = holding.request.answer
         self._held.pop(answer, None)
+        self._whole.discard(answer)
         self._ending.update(holding.abandon())
         self._ending = {task for task in self._ending if not task.done()}
         if acknowledged:
@@ -249,9 +245,55 @@ class Worker:
                 self._remember(answer, holding.state.fold)
         asyncio.get_running_loop().call_soon(self._start_some)
 
-    def _drop_waiting(self, asked: _Asked) -> None:
+    def _missed(self, request: Request, age_seconds: float) -> bool:
+        """See `Surroundings`. A request that comes again was born before its newest work record.
+
+        Two differences of clocks, each of one clock: how old it is, by the event store's, and when
+        Kafka had got some record at the latest. Where nothing was unacknowledged the tail begins by
+        this machine's clock; but whatever came first since came after that.
+        """
+        holding, partition = self._held.get(request.answer), request.place.partition
+        tail = self._tails.get(partition)
+        if holding is None or tail is None or not request.appended_ms:
+            return False
+        born_ms = self._newest_ms - int(age_seconds * 1_000)
+        margin = int(self._limits.token_margin_seconds * 1_000)
+        since_ms = min(tail.since_ms, self._first_ms.get(partition, tail.since_ms) - margin)
+        if born_ms >= since_ms or request.answer in self._whole:
+            return False
+        log.warning(
+            "a request is older than the tokens that were read: they are read from before it",
+            extra={"answer": str(request.answer), "partition": partition, "age": age_seconds},
+        )
+        del self._held[request.answer]
+        self._ending.update(holding.abandon())
+        asked = Asked(request, holding.places)
+        self._recall.missed[request.answer] = Missed(asked, born_ms - margin)
+        self._to_recall.set()
+        return True
+
+    def _join(self, partition: int, folds: Mapping[AnswerId, Fold]) -> None:
+        """What was read from before the tail goes on in it; its requests can be started now."""
+        tail = self._tails[partition]
+        for answer, said in folds.items():
+            missed = self._recall.missed.pop(answer, None)
+            if missed is None:
+                continue
+            self._ended.pop(answer, None)
+            tail.folds.pop(answer, None)
+            if said.end is not None:
+                self._remember(answer, said)
+            elif said is not EMPTY:
+                tail.folds[answer] = said
+            self._whole.add(answer)
+            self._waiting[answer] = missed.asked
+            self._queues[missed.asked.request.place.band].append(answer)
+        asyncio.get_running_loop().call_soon(self._start_some)
+
+    def _drop_waiting(self, asked: Asked) -> None:
         answer = asked.request.answer
         del self._waiting[answer]
+        self._whole.discard(answer)
         self._queues[asked.request.place.band].remove(answer)
 
     def _remember(self, answer: AnswerId, said: Fold) -> None:
@@ -272,6 +314,8 @@ class Worker:
         tail = self._tails.get(read.partition)
         if tail is None or read.offset < tail.next:
             return
+        for folds in tail.due(read.offset):
+            self._join(read.partition, folds)
         was_ready, tail.next = tail.ready, read.offset + 1
         record = read.record
         if record is not None:
@@ -285,6 +329,8 @@ class Worker:
                     self._remember(record.answer, said)
                 elif said is not EMPTY:  # the rest of an answer that began before this tail
                     tail.folds[record.answer] = said
+        for folds in tail.due(tail.next):
+            self._join(read.partition, folds)
         if tail.ready and not was_ready:
             self._folded(read.partition)
 
@@ -319,11 +365,22 @@ class Worker:
         if len(begun) < len(spans):  # lost meanwhile, and maybe gained again: another end by now
             self._changed.set()
         for partition, span in begun.items():
-            self._tails[partition] = _Tail(span.first, span.end)
+            self._tails[partition] = Tail(span.first, span.end, oldest[partition] - margin)
         await self._tokens.begin({partition: span.first for partition, span in begun.items()})
         for partition in begun:
             if partition in self._tails and self._tails[partition].ready:
                 self._folded(partition)
+
+    async def _recall_missed(self) -> None:
+        while True:
+            await self._to_recall.wait()
+            self._to_recall.clear()
+            while (partition := self._recall.partition()) is not None:
+                try:
+                    await self._recall.read(partition)
+                except LogUnavailable as error:
+                    log.warning("earlier tokens cannot be read now", extra={"error": str(error)})
+                    await asyncio.sleep(AGAIN_SECONDS)
 
     def _folded(self, partition: int) -> None:
         tail = self._tails[partition]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -38,6 +38,13 @@ class FakeLog:
         self.records: dict[int, list[TokenRecord]] = defaultdict(list)
         self.manual = False
         self.fail_sends = False
+        self.begins: dict[int, int] = {}
+        """Where tails begin; else with the first record."""
+        self.recalls: list[tuple[int, int]] = []
+        """Partition and time of each reading of earlier records."""
+        self.recalling = asyncio.Event()
+        self.recalling.set()
+        """Clear: such a reading waits after its first record."""
         self.unavailable = 0
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -85,7 +92,26 @@ class FakeLog:
         if self.unavailable:
             self.unavailable -= 1
             raise LogUnavailable("away")
-        return {each: Span(0, len(self.records[each])) for each in since_ms}
+        return {each: Span(self.begins.get(each, 0), len(self.records[each])) for each in since_ms}
+
+    async def earlier(
+        self, partition: int, since_ms: int, conversations: Collection[ConversationId]
+    ) -> AsyncGenerator[tuple[int, Sequence[TokenRead]], None]:
+        self.recalls.append((partition, since_ms))
+        if self.unavailable:
+            self.unavailable -= 1
+            raise LogUnavailable("away")
+        yield 0, ()
+        at = 0
+        while True:
+            reads = [
+                TokenRead(partition, offset, record)
+                for offset, record in enumerate(self.records[partition][at : at + 1], at)
+            ]
+            at += len(reads)
+            yield at, reads
+            await self.recalling.wait()
+            await asyncio.sleep(0)
 
     async def begin(self, offsets: Mapping[int, int]) -> None:
         self._following.update(offsets)
