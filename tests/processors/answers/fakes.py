@@ -42,9 +42,10 @@ class FakeLog:
         """Where tails begin; else with the first record."""
         self.recalls: list[tuple[int, int]] = []
         """Partition and time of each reading of earlier records."""
+        self.recalled_at_once = 1
         self.recalling = asyncio.Event()
         self.recalling.set()
-        """Clear: such a reading waits after its first record."""
+        """Clear: such a reading waits after what it gets first."""
         self.unavailable = 0
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -106,7 +107,9 @@ class FakeLog:
         while True:
             reads = [
                 TokenRead(partition, offset, record)
-                for offset, record in enumerate(self.records[partition][at : at + 1], at)
+                for offset, record in enumerate(
+                    self.records[partition][at : at + self.recalled_at_once], at
+                )
             ]
             at += len(reads)
             yield at, reads
