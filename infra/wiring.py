@@ -193,7 +193,7 @@ async def _projections(settings: Settings) -> None:
 async def _sagas(settings: Settings) -> None:
     from infra.sagas.role import run_sagas
 
-    async with conversations_of(settings) as store:
+    async with conversations_waited_for(settings) as store:
         await run_sagas(settings, TOPICS, store)
 
 

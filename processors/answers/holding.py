@@ -20,13 +20,7 @@ from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
 from processors.answers.engine import Engine, Finished, FinishReason, Prompt
-from processors.answers.ports import (
-    NotSent,
-    Place,
-    Request,
-    RequestsUnavailable,
-    Task,
-)
+from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
 from processors.answers.protocol import hold, room, step
 from processors.answers.protocol_words import (
     Acknowledge,
