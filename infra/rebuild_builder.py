@@ -1,7 +1,8 @@
 """One new build of a read model, filled from the log as fast as it goes.
 
 Its secondary indexes are made when the rows are there. While one batch is written, the next one is
-read and decoded.
+read and decoded. A long log is filled in by several processes, each with partitions of its own:
+all events of a stream are in one partition, so no two of them write the same rows.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from infra.kafka.consumer import LogReader, Partition, Record
@@ -34,6 +39,12 @@ AGAIN_SECONDS = 0.1
 INDEX_MEMORY = "128MB"
 OBJECTS_BETWEEN_COLLECTIONS = 500_000
 """Some batches: what a circle should hold after all stays bounded."""
+FILLERS_MAX = 4
+"""Processes that fill one build: more would only take turns in Postgres."""
+EVENTS_PER_FILLER_MIN = 50_000
+"""A process takes a second to start; so many events take some."""
+PROGRESS_SECONDS = 0.5
+"""Between looks at how far the fillers are."""
 
 T = TypeVar("T")
 
@@ -82,16 +93,18 @@ class Builder:
 
     async def open(self) -> None:
         """Makes the tables, without indexes, and goes to the log's beginning."""
-        url = self._settings.database_url("projections")
-        self._connection = await in_thread(self._thread, connect, url)
-        await self._run(_unbounded)
+        await self._connect()
         await self._run(sqls.create, self.projection.tables, self.projection.own_tables)
         partitions = range(self._settings.partitions)
         begins = await self._reader.begin_offsets(self._topic, partitions)
         if any(begins.values()):
             raise RebuildRefused(f"{self._topic} does not begin with its first event any more")
-        self._next = dict.fromkeys(partitions, 0)
-        await self._reader.assign({(self._topic, number): 0 for number in partitions})
+        await self._go_on_from(dict.fromkeys(partitions, 0))
+
+    async def _connect(self) -> None:
+        url = self._settings.database_url("projections")
+        self._connection = await in_thread(self._thread, connect, url)
+        await self._run(_unbounded)
 
     async def aclose(self) -> None:
         await self._reader.close()
@@ -104,6 +117,10 @@ class Builder:
         began = time.monotonic()
         ends = await self._reader.end_offsets(self._topic, self._next)
         self._of = sum(ends.values())
+        fillers = min(FILLERS_MAX, os.cpu_count() or 1, self._of // EVENTS_PER_FILLER_MIN)
+        if fillers > 1:
+            await self._fill_side_by_side(shares(ends, fillers))
+            await self._go_on_from(ends)
         with _collecting_seldom():
             await self.feed_to(ends)
         tables, indexes = self.projection.tables, self.projection.own_indexes
@@ -111,6 +128,42 @@ class Builder:
         seconds = time.monotonic() - began
         await self._run(_analyze, self.projection)
         return seconds
+
+    async def _go_on_from(self, offsets: Mapping[int, int]) -> None:
+        self._next = dict(offsets)
+        await self._reader.assign({(self._topic, each): at for each, at in offsets.items()})
+
+    async def _fill_side_by_side(self, parts: list[dict[int, int]]) -> None:
+        """Returns when all of them are through; with the first that fails all of them end."""
+        context = multiprocessing.get_context("spawn")
+        unwanted = context.Event()
+        about = self.projection, self._settings, self._topic
+        with ProcessPoolExecutor(
+            len(parts), context, _begin_filler, (os.getpid(), unwanted)
+        ) as pool:
+            loop = asyncio.get_running_loop()
+            filling = [loop.run_in_executor(pool, fill_part, *about, part) for part in parts]
+            try:
+                while True:
+                    _, left = await asyncio.wait(
+                        filling, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+                    )
+                    applied = await self._run(_applied, self.projection.tables, self._topic)
+                    self._progress(Progress(self.projection.tables.label, applied, self._of))
+                    if not left or any(one.done() and one.exception() for one in filling):
+                        break
+            finally:
+                unwanted.set()
+                await asyncio.wait(filling)
+        self.events += sum(one.result() for one in filling)
+
+    async def fill_part(self, ends: Mapping[int, int]) -> int:
+        """Applies these partitions alone, up to their ends; returns the number of events."""
+        await self._connect()
+        await self._go_on_from(dict.fromkeys(ends, 0))
+        with _collecting_seldom():
+            await self.feed_to(ends)
+        return self.events
 
     def is_past(self, at: Mapping[int, int]) -> bool:
         """Whether more is applied here than up to those offsets."""
@@ -173,6 +226,43 @@ class Builder:
         return await in_thread(self._thread, work, self._connection, *arguments)
 
 
+def shares(ends: Mapping[int, int], number: int) -> list[dict[int, int]]:
+    """The partitions, dealt out so that each share has about as many events; none is empty."""
+    parts: list[dict[int, int]] = [{} for _ in range(number)]
+    for partition, end in sorted(ends.items(), key=lambda each: -each[1]):
+        min(parts, key=lambda part: sum(part.values()))[partition] = end
+    return [part for part in parts if part]
+
+
+_parent = 0
+_unwanted: Event | None = None
+"""Of a process that fills in a part, and of no other."""
+
+
+def _begin_filler(parent: int, unwanted: Event) -> None:
+    global _parent, _unwanted
+    _parent, _unwanted = parent, unwanted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells us
+
+
+def fill_part(
+    projection: Projection, settings: Settings, topic: str, ends: Mapping[int, int]
+) -> int:
+    """In a process of its own: fills in these partitions up to their ends."""
+    return asyncio.run(_fill_part(projection, settings, topic, ends))
+
+
+async def _fill_part(
+    projection: Projection, settings: Settings, topic: str, ends: Mapping[int, int]
+) -> int:
+    def progress(_: Progress) -> None:
+        if os.getppid() != _parent or _unwanted is None or _unwanted.is_set():
+            raise RebuildRefused("the rebuild that this was a part of has ended")
+
+    async with contextlib.aclosing(Builder(projection, settings, topic, progress)) as builder:
+        return await builder.fill_part(ends)
+
+
 @contextlib.contextmanager
 def _collecting_seldom() -> Iterator[None]:
     """Python's collector walks the decoded batches every few hundred objects, and finds nothing:
@@ -201,6 +291,11 @@ async def in_thread(thread: ThreadPoolExecutor, work: Callable[..., T], *argumen
 def _parked(connection: Db, tables: Tables) -> int:
     row = connection.execute(tables.compose("SELECT count(*) FROM {parked}")).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def _applied(connection: Db, tables: Tables, topic: str) -> int:
+    rows = connection.execute(tables.compose(sqls.OFFSETS), (topic,)).fetchall()
+    return sum(offset for _, offset in rows)
 
 
 def _unbounded(connection: Db) -> None:
