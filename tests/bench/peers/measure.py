@@ -68,11 +68,13 @@ class Found:
 async def subject(one: Subject, engine: Target, *, pairs: int, seconds: float, sends: int) -> Found:
     """All measurements of a subject that is started, in their order. It is killed twice."""
     target = one.target
-    await load(target, seconds / 2, stream=True)
+    _, first = await load(target, seconds / 2, stream=True)
     straight, through = await measure.first_token(engine, target, pairs=pairs)
     streamed, _ = await load(target, seconds, stream=True)
     plain, _ = await load(target, seconds, stream=False)
     generations = await repeated(target, engine.port, sends=sends)
+    if one.keeps_answers and (unkept := await missing(target, first)):
+        raise measure.WrongAnswer(f"not listed although nothing was killed: {sorted(unkept)[:3]}")
     kept = await acknowledged_at_a_kill(one, seconds)
     shown = await shown_at_a_kill(one, engine.port)
     return Found(one.name, straight, through, streamed, plain, kept, shown, generations)
@@ -113,14 +115,18 @@ async def acknowledged_at_a_kill(one: Subject, seconds: float) -> Kept | None:
     await asyncio.to_thread(one.restart)
     if not one.keeps_answers:
         return None
-    ids = {id_of(answer): b"".join(b" " + token for token in answer.tokens) for answer in answers}
-    missing = ids
+    return Kept(len(answers), len(await missing(one.target, answers)))
+
+
+async def missing(target: Target, answers: Sequence[Answer]) -> set[str]:
+    """The ids of those that the subject does not list, with their whole text, in the time."""
+    left = {id_of(answer): b"".join(b" " + token for token in answer.tokens) for answer in answers}
     deadline = time.monotonic() + FOUND_SECONDS_MAX
-    while missing and time.monotonic() < deadline:
-        found = await texts_of(one.target, list(missing))
-        missing = {id_: text for id_, text in missing.items() if text not in found.get(id_, b"")}
-        await asyncio.sleep(POLL_SECONDS if missing else 0)
-    return Kept(len(ids), len(missing))
+    while left and time.monotonic() < deadline:
+        found = await texts_of(target, list(left))
+        left = {id_: text for id_, text in left.items() if text not in found.get(id_, b"")}
+        await asyncio.sleep(POLL_SECONDS if left else 0)
+    return set(left)
 
 
 def id_of(answer: Answer) -> str:

@@ -113,7 +113,9 @@ class LiteLLM(Subject):
 class Ogx(Subject):
     """One server with two faces; its store is a PostgreSQL of its own, as for production."""
 
-    settings = "its PostgreSQL store's settings, one worker, logs of warnings, uvloop"
+    settings = (
+        "its configuration for PostgreSQL as the store, one worker, logs from warnings on, uvloop"
+    )
 
     def __init__(
         self, folder: Path, engine_port: int, programs: Path, *, path: str, store: str = "postgres"
