@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tests.faults.apparatus.away import away
 from tests.faults.at_failpoints import at_a_failpoint
 from tests.faults.backlog import behind_a_long_answer
+from tests.faults.between import between_any_two
 from tests.faults.case import NO_REFUSALS, Case, Form, Load
 from tests.faults.engines import ALONE, OPENAI, TGI
 from tests.faults.repeats import everything_relayed_again
@@ -64,6 +65,14 @@ def _cases() -> Iterator[Case]:
         seconds_max=600,
     )
     yield Case("Postgres away", away("postgres", 5, 30), "postgres", seconds_max=400)
+    yield Case(
+        "kill between any two side effects",
+        between_any_two,
+        "all",
+        load=Load(streamers=8, commanders=2, tokens=(10, 30), delay_ms=10),
+        seen_seconds_max=90,
+        seconds_max=900,
+    )
     for role in ROLES:
         yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)
     yield Case("storm of answers", storm("answers", short=12, long=180), "answers")

@@ -14,6 +14,8 @@ from tests.fixtures.thalweg import RunningThalweg
 EXPIRE = "UPDATE conversations.content_keys SET expires_at = now() - interval '1 second'"
 RETRIES_MAX = 30
 AGAIN_SECONDS = 0.2
+STREAMS_OF_A_DAY = 2
+"""So many streams one round begins."""
 
 
 async def everyday(thalweg: RunningThalweg, database_url: str, model: str) -> list[str]:

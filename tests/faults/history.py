@@ -77,6 +77,17 @@ def keep_text(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def ended_answers(happenings: Iterable[Happening]) -> set[str]:
+    """Answers whose end a client has seen."""
+    return {one.facts["answer"] for one in happenings if "end" in one.facts}
+
+
+def accepted_answers(happenings: Iterable[Happening]) -> set[str]:
+    """Answers that a client knows to be asked for."""
+    posts = [one for one in happenings if one.kind is Kind.OK and one.what == "post"]
+    return {str(json.loads(one.facts["body"])["answer"]) for one in posts}
+
+
 def read(path: Path) -> list[Happening]:
     """A history that was written."""
     return list(parsed(path.read_text().splitlines()))

@@ -10,6 +10,9 @@ from tests.faults.cases import CASES
 from tests.faults.installations import Installations
 from tests.faults.runner import play
 
+START_SECONDS_MAX = 180
+"""Of an installation that a case may be the first to ask for, and to stop the one before it."""
+
 
 def short_cases() -> list[Case]:
     """Those of one installation together."""
@@ -17,7 +20,14 @@ def short_cases() -> list[Case]:
     return sorted(cases, key=lambda case: case.installation.name)
 
 
-@pytest.mark.parametrize("case", short_cases(), ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.timeout(case.seconds_max + START_SECONDS_MAX))
+        for case in short_cases()
+    ],
+    ids=str,
+)
 async def test_nothing_is_lost_after(
     case: Case, installations: Installations, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import Random
 from signal import SIGKILL
 from uuid import uuid4
 
@@ -11,13 +12,16 @@ import psycopg
 from psycopg import sql
 
 from infra.failpoints import CATALOGUE
-from tests.faults.clients import Client
+from tests.faults.case import Load
 from tests.faults.engines import TGI
 from tests.faults.failpoints import AFTER_A_REFUSAL, Strike, arm, has_struck, strikes_told
+from tests.faults.history import History
+from tests.faults.load import Clients
 from tests.faults.read_side import judge_read_side, settings_of
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
+ANSWER_SECONDS_MAX = 60
 REBUILD = [name for name in CATALOGUE if name.startswith("rebuild.")]
 PREPARE = [name for name in CATALOGUE if name.startswith("prepare.")]
 STATES = "SELECT state FROM projection_builds WHERE name = 'usage'"
@@ -31,7 +35,9 @@ REFUSE_NO_MORE = "ALTER TABLE {build} DROP CONSTRAINT refusing"
 async def test_rebuilds_that_are_killed_leave_nothing_that_the_next_one_minds(
     thalweg: RunningThalweg,
 ) -> None:
-    await Client(thalweg.url, thalweg.api_key, TGI).converse(["tokens=5 delay_ms=0"])
+    clients = Clients(thalweg, History(), Load(1, 0, TGI, tokens=(5, 5), delay_ms=0), Random(0))
+    await clients.begun()
+    await clients.finish(ANSWER_SECONDS_MAX)
     for name in REBUILD:
         killed = thalweg.cli("rebuild", "usage", "--switch", THALWEG_FAILPOINTS=f"{name}=kill")
         assert killed.returncode == -SIGKILL, name + killed.stdout + killed.stderr
