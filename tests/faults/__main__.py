@@ -1,7 +1,8 @@
 """Plays all cases, round after round, and writes docs/reliability.md (`make faults ROUNDS=20`).
 
-Each round has a fresh installation. Verdicts are kept beside the histories as they come, so a run
-that was stopped has said what it found, and `--go-on` adds to it.
+Each round has a fresh installation and a seed, which is printed with every verdict: `--seed` and
+`--cases` play it again. Verdicts are kept beside the histories as they come, so a run that was
+stopped has said what it found, and `--go-on` adds to it.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 from tests.faults.case import Case, Form
 from tests.faults.cases import CASES
@@ -32,6 +33,17 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201  # for a person who waits
 
 
+@dataclass(frozen=True)
+class Run:
+    """What was asked for."""
+
+    cases: Sequence[Case]
+    long: bool
+    kept: Path
+    until: float
+    """By time.monotonic(): no case begins later."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
@@ -40,60 +52,66 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the form that make test has")
     parser.add_argument("--into", type=Path, default=Path(".faults"), help="folder of what is kept")
     parser.add_argument("--go-on", action="store_true", help="add to what is there")
-    parser.add_argument("--minutes-max", type=float, default=0, help="begin nothing later; 0: do")
+    parser.add_argument("--minutes-max", type=float, default=0, help="0: as long as it takes")
     parser.add_argument("--report", type=Path, default=None, help="write it there")
     asked = parser.parse_args()
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
-    form = Form.SHORT if asked.short else Form.LONG
-
-    def wanted(name: str) -> bool:
-        return any(part in name for part in asked.cases.split(","))
-
-    cases = [case for case in CASES if form in case.forms and wanted(case.name)]
-    assert cases, f"no case is named like {asked.cases}"
-    kept = asked.into / VERDICTS
-    asked.into.mkdir(parents=True, exist_ok=True)
+    run = Run(
+        chosen(asked.cases, Form.SHORT if asked.short else Form.LONG),
+        not asked.short,
+        asked.into,
+        time.monotonic() + asked.minutes_max * 60 if asked.minutes_max else float("inf"),
+    )
+    verdicts_file = run.kept / VERDICTS
+    run.kept.mkdir(parents=True, exist_ok=True)
     if not asked.go_on:
-        kept.unlink(missing_ok=True)
-    say(f"{len(cases)} cases, {asked.rounds} rounds, seed {seed}")
-    until = time.monotonic() + asked.minutes_max * 60 if asked.minutes_max else float("inf")
+        verdicts_file.unlink(missing_ok=True)
+    say(f"{len(run.cases)} cases, {asked.rounds} rounds, seed {seed}")
     for number in range(asked.rounds):
-        _round(sorted(cases, key=lambda case: case.installation.name), seed + number, kept, until)
-    verdicts = [Verdict(**json.loads(line)) for line in kept.read_text().splitlines()]
+        play_round(run, seed + number)
+    verdicts = [Verdict(**json.loads(line)) for line in verdicts_file.read_text().splitlines()]
     if asked.report is not None and verdicts:
-        command = f"make faults ROUNDS={asked.rounds}"
+        command = f"make faults ROUNDS={asked.rounds}" + (" (short form)" if asked.short else "")
         write_report(asked.report, verdicts, command=command, names=len(ANOMALIES))
     wrong = [one for one in verdicts if one.found]
     say(f"{len(verdicts)} rounds of cases, {len(wrong)} found something")
     return 1 if wrong or not verdicts else 0
 
 
-def _round(cases: Sequence[Case], seed: int, kept: Path, until: float) -> None:
-    """Every case once, each with a seed of its own that follows from the round's."""
+def chosen(names: str, form: Form) -> list[Case]:
+    """Those of one installation together."""
+    cases = [
+        case
+        for case in CASES
+        if form in case.forms and any(part in case.name for part in names.split(","))
+    ]
+    assert cases, f"no case is named like {names}"
+    return sorted(cases, key=lambda case: case.installation.name)
+
+
+def play_round(run: Run, seed: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="thalweg-faults-") as folder,
         Installations(Path(folder)) as installations,
     ):
-        for case in cases:
-            if time.monotonic() > until:
+        for number, case in enumerate(run.cases, 1):
+            if time.monotonic() > run.until:
                 say("the time is over")
                 return
-            own = Random(f"{seed} {case.name}").getrandbits(32)
             on = installations.of(case.installation)
-            long = "--short" not in sys.argv
-            verdict = asyncio.run(play(case, on, own, kept.parent, long=long))
-            with kept.open("a") as lines:
+            verdict = asyncio.run(play(case, on, seed, run.kept, long=run.long))
+            with (run.kept / VERDICTS).open("a") as lines:
                 lines.write(json.dumps(verdict.as_json()) + "\n")
-            _tell(verdict)
+            tell(verdict, f"{number}/{len(run.cases)}")
             if verdict.found:
                 installations.stop()
 
 
-def _tell(verdict: Verdict) -> None:
+def tell(verdict: Verdict, progress: str) -> None:
     judged = f"{verdict.tokens} tokens, {verdict.commands} commands"
     longest = f"{max(verdict.silences, default=0):.2f} s silent"
-    line = f"{verdict.seconds:6.1f} s  {judged}, {longest}  {verdict.notes or ''}"
-    say(f"{verdict.case:40} seed {verdict.seed:10} {line}")
+    line = f"{verdict.seconds:6.1f} s  {judged}, {longest}  {'; '.join(verdict.notes)}"
+    say(f"{progress:>7} {verdict.case:40} seed {verdict.seed:10} {line}")
     for what in verdict.found[:SHOWN_MAX]:
         say(f"    {what[:400]}")
     if len(verdict.found) > SHOWN_MAX:
