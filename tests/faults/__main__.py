@@ -98,8 +98,13 @@ def play_round(run: Run, seed: int) -> None:
             if time.monotonic() > run.until:
                 say("the time is over")
                 return
-            on = installations.of(case.installation)
-            verdict = asyncio.run(play(case, on, seed, run.kept, long=run.long))
+            try:
+                on = installations.of(case.installation)
+            except Exception as error:
+                found = [f"{case.installation.name} did not start: {error}"]
+                verdict = Verdict(case.name, case.role, seed, found)
+            else:
+                verdict = asyncio.run(play(case, on, seed, run.kept, long=run.long))
             with (run.kept / VERDICTS).open("a") as lines:
                 lines.write(json.dumps(verdict.as_json()) + "\n")
             tell(verdict, f"{number}/{len(run.cases)}")

@@ -26,7 +26,7 @@ PAUSED = ("relay", "answers", "recorder", "projections")
 
 
 def _cases() -> Iterator[Case]:
-    for role in (*ROLES, *SERVERS):
+    for role in (*ROLES, "sagas", *SERVERS):
         yield Case(f"kill {role}", killed(role), role)
     for role in PAUSED:
         yield Case(f"pause {role}", paused(role), role)
