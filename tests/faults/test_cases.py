@@ -36,3 +36,10 @@ async def test_nothing_is_lost_after(
     if verdict.found:
         installations.stop()
     assert verdict.found == [], f"seed {seed}, history in {tmp_path}"
+
+
+def test_a_name_means_one_case_and_one_installation() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    installations = [case.installation for case in CASES]
+    names = {one.name for one in installations}
+    assert len({id(one) for one in installations}) == len(names)
