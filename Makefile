@@ -23,7 +23,7 @@ FIND_NEWER_PYTHON := for python in $$(echo "$(NEWER_PATH)" | tr : '\n' \
 	&& { echo "$$python"; exit 0; }; done; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint faults bench peers clean demo-model lock
+.PHONY: help run test check lint faults bench peers mutants clean demo-model lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -49,6 +49,9 @@ faults: $(STAMPS)/dev ## kill, pause and starve everything, ROUNDS=20 times; wri
 
 bench: $(STAMPS)/dev $(if $(PEERS),peers) ## measure; PEERS=1 compares, ARGS="--only NAME" runs a part
 	@$(PY) -m tests.bench $(if $(PEERS),--peers) $(ARGS)
+
+mutants: $(STAMPS)/dev ## plant known bugs, one by one, and say which test finds each (some minutes)
+	@$(PY) -m tests.mutants
 
 demo-model: .venv-train/stamps/train ## train the demo model again (torch; downloads gigabytes)
 	@.venv-train/bin/python demo_model/make_model.py

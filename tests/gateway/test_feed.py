@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import conversations as said
+from gateway.feed import CHANGES_PER_READ_MAX
 from gateway.feed_cursor import FOLLOWED_MAX, FeedCursor, parse
 from tests.gateway.fakes import (
     API_KEY,
@@ -144,6 +145,16 @@ async def test_who_comes_again_gets_each_that_has_changed_once(
         assert (await opened.next()).data["conversation"] == new
     async with feed(http, after=first.id) as opened:
         assert (await opened.next()).data["conversation"] == str(deleted.id)
+
+
+async def test_who_is_far_behind_gets_every_page(http: httpx2.AsyncClient, bench: Bench) -> None:
+    changed = [told() for _ in range(2 * CHANGES_PER_READ_MAX + 1)]
+    for one in changed:
+        await bench.tell(one)
+    bench.histories.catch_up()
+    async with feed(http, starting_after="0") as opened:
+        frames = [await opened.next() for _ in changed]
+    assert {one.data["conversation"] for one in frames} == {str(one.id) for one in changed}
 
 
 async def test_without_a_cursor_it_begins_now_and_the_header_comes_before_the_parameter(

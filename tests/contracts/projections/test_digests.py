@@ -1,6 +1,7 @@
 """A digest sees every row and every column of content, and nothing else."""
 
 import pytest
+from psycopg import sql
 
 from projections.conversations import Histories
 from projections.digests import Digest, digest
@@ -33,6 +34,22 @@ def two(db: Db) -> tuple[Digest, Digest]:
         for one in log.send(told.recorded):
             other.apply(db, [one])
     return of(db, 1), of(db, 2)
+
+
+CHANGED = {
+    "uuid": "gen_random_uuid()",
+    "text": "concat({column}, 'x')",
+    "integer": "coalesce({column}, 0) + 1000",
+    "bigint": "coalesce({column}, 0) + 1000",
+    "boolean": "NOT {column}",
+    "jsonb": "'[9]'::jsonb",
+    "timestamp with time zone": "coalesce({column}, now()) + interval '1 second'",
+}
+"""Another value of each type."""
+COLUMNS = (
+    "SELECT column_name, data_type FROM information_schema.columns"
+    " WHERE table_name = %s AND is_generated = 'NEVER'"
+)
 
 
 def of(db: Db, build: int) -> Digest:
@@ -71,3 +88,19 @@ def test_any_other_row_has_another(
     now = of(db, 2)
     assert first.differing(now) == where
     assert now.hex != second.hex
+
+
+@pytest.mark.parametrize("suffix", ["", "nodes", "positions"])
+def test_no_column_is_left_out(db: Db, two: tuple[Digest, Digest], suffix: str) -> None:
+    _, second = two
+    table = f"histories_v1_b2_{suffix}".rstrip("_")
+    columns = db.execute(COLUMNS, (table,)).fetchall()
+    assert columns
+    for name, kind in columns:
+        names = {"table": sql.Identifier(table), "column": sql.Identifier(name)}
+        value = sql.SQL(CHANGED[kind]).format(**names)  # type: ignore[arg-type]
+        with db.transaction(force_rollback=True):
+            db.execute(
+                sql.SQL("UPDATE {table} SET {column} = {value}").format(value=value, **names)
+            )
+            assert of(db, 2).differing(second) == [suffix], name
