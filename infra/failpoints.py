@@ -72,6 +72,16 @@ CATALOGUE: Final[dict[str, str]] = {
     "recorder.after_commit": "offsets are committed to Kafka | the recorder knows",
     "recorder.before_destroy": "keys may be past their time | they are destroyed",
     "recorder.after_destroy": "keys past their time are destroyed | the next look",
+    # sagas: what is read, timers, and the commands on their way
+    "sagas.on_assignment": "the group has given partitions | where to read them on is looked up",
+    "sagas.after_read": "events are read | a transaction begins",
+    "sagas.before_commit": "states, timers, commands and offsets are written | they are committed",
+    "sagas.after_commit": "a batch is committed | the feed reads on",
+    "sagas.after_timer": "a timer has fired, its commands are written | both are committed",
+    "sagas.after_firing": "what timers made is committed | any of its commands is sent",
+    "sagas.after_take": "a command is taken from the outbox | it is sent",
+    "sagas.after_send": "a command was sent | its row leaves the outbox, its outcome is put in",
+    "sagas.after_outcome": "an outcome is put in, the row is gone | both are committed",
     # projections, the dead letters' verbs, and a rebuild
     "projections.after_read": "events are read | a transaction begins",
     "projections.after_rows": "rows are changed | their positions are written",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Generic
 
 from events.topics import Topics
+from infra.failpoints import hit
 from infra.kafka.consumer import GroupReader, Partition, Record
 from infra.sagas import tables
 from infra.sagas.changes import locked, move_offsets
@@ -55,7 +56,9 @@ class Feed(Generic[State, Sent]):
             while True:
                 records = await reader.read(RECORDS_PER_BATCH_MAX, READ_SECONDS_MAX)
                 if records:
+                    hit("sagas.after_read")
                     await self.apply(records)
+                    hit("sagas.after_commit")
         finally:
             await asyncio.shield(reader.close())
 
@@ -68,6 +71,7 @@ class Feed(Generic[State, Sent]):
             await move_offsets(self._connection, self._saga.name, self._topic, moves)
             await self._react(heard)
             await self._set_aside(heard)
+            hit("sagas.before_commit")
         self._next.update(after)
 
     async def _react(self, heard: Heard) -> None:
@@ -96,6 +100,7 @@ class Feed(Generic[State, Sent]):
 
     async def assigned(self, partitions: list[Partition]) -> dict[Partition, int]:
         """Kafka has given it these: where to read each of them on."""
+        hit("sagas.on_assignment")
         numbers = [number for _, number in partitions]
         key = self._saga.name, self._topic, numbers
         await self._connection.execute(tables.ENSURE_OFFSETS, key)

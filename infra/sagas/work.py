@@ -8,6 +8,7 @@ import logging
 from typing import Generic, Protocol
 from uuid import UUID
 
+from infra.failpoints import hit
 from infra.sagas import tables
 from infra.sagas.changes import Changes, known_of, locked
 from infra.sagas.tables import Db
@@ -63,6 +64,8 @@ class Work(Generic[State, Sent]):
             for instance, timer in fired:
                 changes.put(instance, Fired(timer))
             await changes.save(self._connection)
+            hit("sagas.after_timer")
+        hit("sagas.after_firing")
         for instance, timer in fired:
             log.warning(
                 "a timer has fired",
@@ -79,6 +82,7 @@ class Work(Generic[State, Sent]):
         )
         rows = await taken.fetchall()
         for instance, body in rows:
+            hit("sagas.after_take")
             command = self._saga.command.model_validate_json(body)
             about = {"saga": self._saga.name, "instance": str(instance), "command": command.id}
             try:
@@ -86,6 +90,7 @@ class Work(Generic[State, Sent]):
             except Unavailable as error:
                 log.warning("a command is sent later", extra={**about, "reason": str(error)})
                 continue
+            hit("sagas.after_send")
             severity = logging.ERROR if answered.answer is Answer.REFUSED else logging.INFO
             log.log(severity, "a command was sent", extra={**about, "answer": answered.answer})
             await self._finish(instance, answered)
@@ -101,3 +106,4 @@ class Work(Generic[State, Sent]):
             if done.rowcount:  # else another process has sent it too
                 changes.put(instance, answered)
                 await changes.save(self._connection)
+            hit("sagas.after_outcome")

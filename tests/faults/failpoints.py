@@ -15,9 +15,15 @@ AT_START = frozenset(
         "answers.on_assignment",
         "answers.before_tail",
         "recorder.on_assignment",
+        "sagas.on_assignment",
     }
 )
 """Hit when a process begins: it is killed once, and its next life is killed there."""
+OF_TIMERS = frozenset(
+    {"sagas.after_timer", "sagas.after_firing", "sagas.after_take", "sagas.after_send"}
+    | {"sagas.after_outcome"}
+)
+"""Hit only when an answer is open past its deadline and a grace."""
 AT_STOP = frozenset({"relay.before_release"})
 OF_ONE_COMMAND = ("rebuild", "prepare")
 """Roles that are verbs of the command line."""
@@ -43,7 +49,8 @@ class Strike:
 
 def strikes_of(role: str) -> list[Strike]:
     """The first hit of each failpoint that a role comes by under load."""
-    names = [name for name in CATALOGUE if name.startswith(f"{role}.") and name != AFTER_A_REFUSAL]
+    others = OF_TIMERS | {AFTER_A_REFUSAL}
+    names = [name for name in CATALOGUE if name.startswith(f"{role}.") and name not in others]
     return [Strike(role, name) for name in (*names, *sorted(WRITERS.get(role, ())))]
 
 

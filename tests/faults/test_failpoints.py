@@ -20,7 +20,7 @@ from tests.faults.read_side import judge_read_side, settings_of
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
-ROLES = ("gateway", "relay", "answers", "recorder", "projections")
+ROLES = ("gateway", "relay", "answers", "recorder", "projections", "sagas")
 CLIENTS = 8
 STRUCK_SECONDS_MAX = 90
 """A process that starts beside four others takes some seconds, on a busy machine many."""

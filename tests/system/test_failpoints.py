@@ -22,6 +22,7 @@ REFUSE = (
     f" CHECK (title IS DISTINCT FROM '{POISON}') NOT VALID"
 )
 REFUSE_NO_MORE = "ALTER TABLE histories_v1 DROP CONSTRAINT refusing"
+FIRE = "UPDATE sagas.timers SET due = now()"
 PARKED = "SELECT count(*) FROM histories_v1_parked"
 SWEPT_SECONDS_MAX = 20
 IN_THE_END = {"relay.before_release"}
@@ -35,6 +36,7 @@ def test_every_failpoint_is_hit_by_an_ordinary_day(tmp_path: Path, engine: Numbe
             _change_nothing(http)
             _deliver_without_a_key(http)
             _let_keys_run_out(http, thalweg)
+            _be_late(http, thalweg)
             _have_an_event_refused(http, thalweg)
         rebuilt = thalweg.cli("rebuild", "histories", "--switch")
         assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
@@ -75,6 +77,14 @@ def _let_keys_run_out(http: httpx2.Client, thalweg: RunningThalweg) -> None:
         "the key to be destroyed",
         seconds_max=SWEPT_SECONDS_MAX,
     )
+
+
+def _be_late(http: httpx2.Client, thalweg: RunningThalweg) -> None:
+    """The timer of an answer that is being given fires early: the store takes it for too early."""
+    post(http, start(http, "late", stored=True), "tokens=200 delay_ms=50")
+    with psycopg.connect(settings_of(thalweg).database_url("sagas"), autocommit=True) as sagas:
+        wait_for(lambda: sagas.execute(FIRE).rowcount, "the saga to wait for an answer")
+    wait_for(lambda: "sagas.after_outcome" in _hit(thalweg.home), "the saga to have asked")
 
 
 def _have_an_event_refused(http: httpx2.Client, thalweg: RunningThalweg) -> None:
