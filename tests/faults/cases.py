@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from tests.faults.apparatus.away import away
+from tests.faults.apparatus.cursors import over_old_cursors
 from tests.faults.at_failpoints import at_a_failpoint
 from tests.faults.backlog import behind_a_long_answer
 from tests.faults.between import between_any_two
 from tests.faults.case import NO_REFUSALS, Case, Form, Load
+from tests.faults.cases_world import WORLD_CASES
 from tests.faults.engines import ALONE, OPENAI, TGI
 from tests.faults.repeats import everything_relayed_again
 from tests.faults.strikes import (
@@ -59,7 +61,7 @@ def _cases() -> Iterator[Case]:
     yield Case("everything relayed again", everything_relayed_again, "relay")
     yield Case(
         "Kafka away",
-        away("kafka", 6, 120),
+        over_old_cursors(away("kafka", 6, 120)),
         "kafka",
         refusals=NO_REFUSALS | {"answer_in_progress", "not_applied_yet"},
         seconds_max=600,
@@ -77,6 +79,7 @@ def _cases() -> Iterator[Case]:
     for role in ROLES:
         yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)
     yield Case("storm of answers", storm("answers", short=12, long=180), "answers")
+    yield from WORLD_CASES
 
 
 CASES = tuple(_cases())

@@ -6,8 +6,9 @@ import signal
 import time
 from contextlib import suppress
 
-from tests.faults.apparatus import Fault, World
 from tests.faults.apparatus.door import ready, refusals
+from tests.faults.case import Fault
+from tests.faults.world import World
 from tests.fixtures.processes import alive
 from tests.fixtures.thalweg import RunningThalweg
 

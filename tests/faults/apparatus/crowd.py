@@ -1,17 +1,28 @@
 """Many at once: equal commands, and many writers on one conversation."""
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import psycopg
 
+from tests.faults.world import OWN_KEY, World
 from tests.fixtures.thalweg import RunningThalweg
 
 EACH_SECONDS_MAX = 60
 AGAIN_SECONDS = 0.05
 RETRIED = (429, 503)
+ACCEPTED = 202
+EQUAL, WRITERS = 1_000, 100
+CLEAR = {(409, "answer_in_progress"), (409, "stale_head"), (429, "too_many_unanswered")}
+POSITIONS = (
+    "SELECT originator_version FROM conversations.stored_events WHERE originator_id = %s"
+    " ORDER BY originator_version"
+)
+ANSWERS = "SELECT count(*) FROM conversations.answers WHERE conversation = %s"
 
 
 def _session(thalweg: RunningThalweg) -> aiohttp.ClientSession:
@@ -32,7 +43,7 @@ async def _post(
 
 async def started(session: aiohttp.ClientSession) -> str:
     async with session.post(
-        "/api/conversations", json={}, headers={"Idempotency-Key": uuid4().hex}
+        "/api/conversations", json={}, headers={"Idempotency-Key": f"{OWN_KEY}{uuid4().hex}"}
     ) as response:
         assert response.status == 201, await response.text()
         return str((await response.json())["conversation"])
@@ -48,7 +59,7 @@ async def equal_commands(
     async with _session(thalweg) as session:
         conversation = await started(session)
         path = f"/api/conversations/{conversation}/messages"
-        body, key = {"content": message, "parent": None}, uuid4().hex
+        body, key = {"content": message, "parent": None}, f"{OWN_KEY}{uuid4().hex}"
 
         async def one() -> tuple[int, bytes]:
             while True:
@@ -72,21 +83,56 @@ async def writers(
 
         async def one(which: int) -> tuple[int, bytes]:
             body = {"content": f"{message} writer={which}", "parent": None}
-            return await _post(session, path, body, uuid4().hex)
+            return await _post(session, path, body, f"{OWN_KEY}{uuid4().hex}")
 
         replies = await asyncio.gather(*(one(which) for which in range(number)))
-    accepted = [content for status, content in replies if status == 202]
+    accepted = [content for status, content in replies if status == ACCEPTED]
     refused: Counter[tuple[int, str]] = Counter()
     for status, content in replies:
-        if status != 202:
+        if status != ACCEPTED:
             refused[status, _code(content)] += 1
     return conversation, accepted, refused
 
 
 def _code(content: bytes) -> str:
-    import json
-
     try:
         return str(json.loads(content)["code"])
     except (ValueError, KeyError):
         return repr(content[:200])
+
+
+async def equal_at_once(world: World) -> None:
+    """All are told the same, byte for byte; the turn is one, and its answer is read to its end."""
+    for _ in range(int(world.seconds(1, 5))):
+        conversation, replies = await equal_commands(world.thalweg, EQUAL, "tokens=5")
+        assert len(replies) == 1, replies
+        ((status, content),) = replies
+        assert status == ACCEPTED, content
+        await _is_one_turn(world, conversation, content)
+
+
+async def writers_at_once(world: World) -> None:
+    """One is accepted; the others are told clearly why they are not."""
+    for _ in range(int(world.seconds(1, 5))):
+        conversation, accepted, refused = await writers(
+            world.thalweg, WRITERS, "tokens=5 delay_ms=200"
+        )
+        world.note(f"refused: {dict(refused)}")
+        assert len(accepted) == 1, f"{len(accepted)} were accepted"
+        assert set(refused) <= CLEAR, refused
+        await _is_one_turn(world, conversation, accepted[0])
+
+
+async def _is_one_turn(world: World, conversation: str, accepted: bytes) -> None:
+    answer = json.loads(accepted)["answer"]
+    async with _session(world.thalweg) as session:
+        async with session.get(f"/api/answers/{answer}/stream") as response:
+            stream = await response.text()
+        assert "event: end" in stream
+    url = world.settings.database_url("conversations")
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        rows = await (await connection.execute(POSITIONS, (conversation,))).fetchall()
+        answers = await (await connection.execute(ANSWERS, (conversation,))).fetchone()
+    positions = [row[0] for row in rows]
+    assert positions == list(range(1, len(positions) + 1)), positions
+    assert answers == (1,), answers

@@ -4,6 +4,7 @@ A tmpfs is mounted where the data will be: that needs root and CAP_SYS_ADMIN. Wi
 no such disk and the test is skipped; as root a mount that is refused is a failure.
 """
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.faults.apparatus.door import refusals
+from tests.faults.case import Fault
+from tests.faults.world import World
 
 BLOCK_BYTES = 65_536
 
@@ -57,3 +62,26 @@ def small_disk(path: Path, *, megabytes: int) -> Iterator[Disk]:
         yield Disk(path)
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def filled(short: float, long: float) -> Fault:
+    """The disk that the installation lives on, or one of its servers, is full for that long."""
+
+    async def fault(world: World) -> None:
+        disk = Disk(_mounted(world.thalweg.home))
+        before = world.thalweg.pids("gateway")
+        taken = await asyncio.to_thread(disk.fill)
+        try:
+            refused = await refusals(world, world.seconds(short, long))
+        finally:
+            disk.free()
+        world.note(f"{taken} bytes were taken, {len(refused)} commands refused: {refused[:1]}")
+        assert all(told.startswith(("503", "429")) for told in refused), refused
+        assert world.thalweg.pids("gateway") == before, "the gateway did not live through it"
+
+    return fault
+
+
+def _mounted(home: Path) -> Path:
+    """The folder of the installation that is a disk of its own."""
+    return next(path for path in (home, home / "postgres", home / "kafka") if path.is_mount())

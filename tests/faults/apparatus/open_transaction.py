@@ -5,8 +5,8 @@ import time
 
 import psycopg
 
-from tests.faults.apparatus import Fault, World
-from tests.faults.read_side import settings_of
+from tests.faults.case import Fault
+from tests.faults.world import World
 
 LOCK = "LOCK TABLE conversations.stored_events IN EXCLUSIVE MODE"
 LIVES = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
@@ -19,7 +19,7 @@ def left_open(short: float, long: float) -> Fault:
     """Holds up every append for that long; then it is rolled back, and all goes on."""
 
     async def fault(world: World) -> None:
-        url = settings_of(world.thalweg).database_url("conversations")
+        url = world.settings.database_url("conversations")
         async with await psycopg.AsyncConnection.connect(url) as connection:
             await connection.execute(LOCK)
             await asyncio.sleep(world.seconds(short, long))
@@ -30,7 +30,7 @@ def left_open(short: float, long: float) -> Fault:
 
 async def left_open_for_ever(world: World) -> None:
     """Nobody ends it but the server."""
-    url = settings_of(world.thalweg).database_url("conversations")
+    url = world.settings.database_url("conversations")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watching:
         idle = await psycopg.AsyncConnection.connect(url)
         try:

@@ -14,11 +14,16 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from events.topics import Topics
 from tests.contracts.kafka.damaged import send_with_a_raw_name
+from tests.faults.world import World
 
 KAFKA_SECONDS_MAX = 20
 OPTION = "max.message.bytes"
 HUGE_BYTES = 10_485_760
+HUGE = "ten megabytes"
+PARTITIONS = 16
+ROLES = ("gateway", "relay", "answers", "recorder", "projections")
 ROOM_BYTES = HUGE_BYTES + 1_048_576
 
 
@@ -52,7 +57,7 @@ STRANGERS = {
     "an unknown version": Stranger(cloud_event(ce_schemaversion=b"999"), b"{}"),
     "a wrong stream": Stranger(cloud_event(ce_subject=b"\xff\xfe"), b"{}"),
     "JSON of another shape": Stranger(cloud_event(), json.dumps([1, 2, 3]).encode()),
-    "ten megabytes": Stranger({}, b"x" * HUGE_BYTES),
+    HUGE: Stranger({}, b"x" * HUGE_BYTES),
 }
 
 
@@ -98,3 +103,15 @@ def _send(bootstrap: str, topic: str, partition: int, kinds: list[str]) -> None:
         )
     assert producer.flush(KAFKA_SECONDS_MAX) == 0
     assert not failed, failed
+
+
+async def among_strangers(world: World) -> None:
+    """On the work topics and the tokens, in every partition; nobody ends, nobody waits."""
+    topics = Topics()
+    roles = {role: world.thalweg.pids(role) for role in ROLES}
+    bootstrap = world.settings.kafka_servers
+    for partition in range(PARTITIONS):
+        kinds = list(STRANGERS) if partition == 0 else [each for each in STRANGERS if each != HUGE]
+        for topic in (*topics.all_work, topics.tokens):
+            await let_in(bootstrap, topic, partition, kinds)
+    assert {role: world.thalweg.pids(role) for role in ROLES} == roles
