@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--go-on", action="store_true", help="add to what is there")
     parser.add_argument("--minutes-max", type=float, default=0, help="0: as long as it takes")
     parser.add_argument("--report", type=Path, default=None, help="write it there")
+    parser.add_argument("--note", default="", help="stands in the report")
     asked = parser.parse_args()
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     run = Run(
@@ -72,7 +73,7 @@ def main() -> int:
     verdicts = [Verdict(**json.loads(line)) for line in verdicts_file.read_text().splitlines()]
     if asked.report is not None and verdicts:
         command = f"make faults ROUNDS={asked.rounds}" + (" (short form)" if asked.short else "")
-        write_report(asked.report, verdicts, command=command, names=len(ANOMALIES))
+        write_report(asked.report, verdicts, command=command, names=len(ANOMALIES), note=asked.note)
     wrong = [one for one in verdicts if one.found]
     say(f"{len(verdicts)} rounds of cases, {len(wrong)} found something")
     return 1 if wrong or not verdicts else 0

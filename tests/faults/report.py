@@ -21,9 +21,10 @@ invoked and saw, against the event store, Kafka, and every read model built agai
 """
 NOTES = """
 - **tokens** were judged one by one on the screens of clients: each names its place and the engine's
-  call that said it. **lost** and **repeated** count what no client may see: tokens, chunks, whole
-  answers and commands that are missing, or there twice. **found** are rounds in which anything at
-  all was wrong, of the {names} kinds of anomaly that the checker knows, or a read model differed.
+  call that said it. **lost** and **repeated** count what no client may see: tokens and
+  chunks that are missing, or there twice; answers without an end count apart. **found** are rounds
+  in which anything at all was wrong, of the {names} kinds of anomaly that the checker knows,
+  or a read model differed.
 - **unknown** are commands of which no client ever learned the outcome: those are in the event store
   once or not at all, and the checker holds that. All other commands were accepted once or refused.
 - **next token**: of each answer that was on a screen when the fault came, the longest silence from
@@ -33,11 +34,14 @@ NOTES = """
 """
 
 
-def write_report(path: Path, verdicts: Sequence[Verdict], *, command: str, names: int) -> None:
-    path.write_text(report(verdicts, command=command, names=names))
+def write_report(
+    path: Path, verdicts: Sequence[Verdict], *, command: str, names: int, note: str = ""
+) -> None:
+    path.write_text(report(verdicts, command=command, names=names, note=note))
 
 
-def report(verdicts: Sequence[Verdict], *, command: str, names: int) -> str:
+def report(verdicts: Sequence[Verdict], *, command: str, names: int, note: str = "") -> str:
+    """`note`: what a person has to know of this run besides."""
     cases: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         cases[verdict.case].append(verdict)
@@ -46,6 +50,7 @@ def report(verdicts: Sequence[Verdict], *, command: str, names: int) -> str:
         HEAD,
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}: `{command}`, {len(cases)} cases, "
         f"{min(rounds)} to {max(rounds)} rounds of each, {sum(rounds)} in all.",
+        *(["", note] if note else []),
         "",
         *_totals(verdicts),
         "",
@@ -67,16 +72,17 @@ def _totals(verdicts: Sequence[Verdict]) -> list[str]:
     """Each sum with the bound that it allows."""
     tokens, answers = sum(one.tokens for one in verdicts), sum(one.answers for one in verdicts)
     commands = sum(one.commands for one in verdicts)
-    lost, repeated = sum(one.lost for one in verdicts), sum(one.repeated for one in verdicts)
+    texts = sum(one.lost + one.repeated for one in verdicts)
+    ends = sum(one.unended for one in verdicts)
+    writes = sum(one.broken_writes for one in verdicts)
     found = sum(bool(one.found) for one in verdicts)
     return [
         "| | judged | broken | at most, with 95 % confidence |",
         "| --- | ---: | ---: | --- |",
         f"| rounds | {len(verdicts):,} | {found} | {bound(found, len(verdicts))} |",
-        f"| tokens: lost or repeated | {tokens:,} | {lost + repeated} |"
-        f" {bound(lost + repeated, tokens)} |",
-        f"| answers | {answers:,} | {lost + repeated} | {bound(lost + repeated, answers)} |",
-        f"| commands | {commands:,} | {lost + repeated} | {bound(lost + repeated, commands)} |",
+        f"| tokens: lost or repeated | {tokens:,} | {texts} | {bound(texts, tokens)} |",
+        f"| answers: no end was seen | {answers:,} | {ends} | {bound(ends, answers)} |",
+        f"| commands: lost, or done twice | {commands:,} | {writes} | {bound(writes, commands)} |",
         "",
         "The bound is Clopper and Pearson's, for none of n (about 3/n), and says what independent",
         "trials would allow: tokens of one round share its fault, so the rounds' bound is the one",

@@ -27,7 +27,12 @@ class Verdict:
     """Of these, those of which no client knows the outcome."""
     refused: int = 0
     lost: int = 0
+    """What clients may not see of text: tokens, chunks."""
     repeated: int = 0
+    unended: int = 0
+    """Answers whose end no client saw in time."""
+    broken_writes: int = 0
+    """Commands that were lost, stored twice, or stored though refused."""
     silences: list[float] = field(default_factory=list)
     """Seconds: of each stream that was open at the strike, the longest it was silent after it."""
     seconds: float = 0
@@ -52,11 +57,15 @@ class Verdict:
         names = Counter(one.name for one in anomalies)
         self.lost = sum(names[name] for name in LOSSES)
         self.repeated = sum(names[name] for name in REPEATS)
+        self.unended = sum(names[name] for name in NO_ENDS)
+        self.broken_writes = sum(names[name] for name in WRITES)
         self.silences = silences(history)
 
 
-LOSSES = ("lost token", "gap", "skipped poll", "truncated", "changed text", "lost write", "unseen")
-REPEATS = ("repeated token", "duplicate", "duplicate write", "reorder", "two ends")
+LOSSES = ("lost token", "gap", "skipped poll", "truncated", "changed text")
+REPEATS = ("repeated token", "duplicate", "reorder")
+NO_ENDS = ("unseen", "unseen for too long")
+WRITES = ("lost write", "duplicate write", "torn write", "resurrection", "two ends")
 
 
 def silences(history: Sequence[Happening]) -> list[float]:
