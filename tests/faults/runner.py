@@ -39,7 +39,7 @@ async def play(case: Case, on: Running, seed: int, kept: Path, *, long: bool) ->
     """
     verdict = Verdict(case.name, case.role, seed)
     began = time.monotonic()
-    world = World(on.thalweg, on.engines, Random(seed), long)
+    world = World(on.thalweg, on.engines, Random(f"{seed} {case.name}"), long)
     world.notes = verdict.notes
     try:
         async with asyncio.timeout(case.seconds_max):
