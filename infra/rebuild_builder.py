@@ -13,11 +13,13 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import connection
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
@@ -138,9 +140,7 @@ class Builder:
         context = multiprocessing.get_context("spawn")
         unwanted = context.Event()
         about = self.projection, self._settings, self._topic
-        with ProcessPoolExecutor(
-            len(parts), context, _begin_filler, (os.getpid(), unwanted)
-        ) as pool:
+        with ProcessPoolExecutor(len(parts), context, _begin_filler, (unwanted,)) as pool:
             loop = asyncio.get_running_loop()
             filling = [loop.run_in_executor(pool, fill_part, *about, part) for part in parts]
             try:
@@ -234,15 +234,23 @@ def shares(ends: Mapping[int, int], number: int) -> list[dict[int, int]]:
     return [part for part in parts if part]
 
 
-_parent = 0
 _unwanted: Event | None = None
 """Of a process that fills in a part, and of no other."""
 
 
-def _begin_filler(parent: int, unwanted: Event) -> None:
-    global _parent, _unwanted
-    _parent, _unwanted = parent, unwanted
+def _begin_filler(unwanted: Event) -> None:
+    global _unwanted
+    _unwanted = unwanted
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells us
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A pool's processes outlive a parent that is killed: they wait for more work, for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def fill_part(
@@ -256,7 +264,7 @@ async def _fill_part(
     projection: Projection, settings: Settings, topic: str, ends: Mapping[int, int]
 ) -> int:
     def progress(_: Progress) -> None:
-        if os.getppid() != _parent or _unwanted is None or _unwanted.is_set():
+        if _unwanted is None or _unwanted.is_set():
             raise RebuildRefused("the rebuild that this was a part of has ended")
 
     async with contextlib.aclosing(Builder(projection, settings, topic, progress)) as builder:

@@ -3,12 +3,15 @@
 import asyncio
 import sys
 
+import infra.rebuild_builder
 from events.topics import Topics
 from infra.rebuild import rebuild
 from infra.settings import Settings
 
 if __name__ == "__main__":
-    kafka, url, prefix, name = sys.argv[1:]
+    kafka, url, prefix, name, *rest = sys.argv[1:]
+    if rest == ["side by side"]:
+        infra.rebuild_builder.EVENTS_PER_FILLER_MIN = 10
     settings = Settings(
         kafka=kafka, projections_database_url=url, partitions=3, single_machine=True
     )

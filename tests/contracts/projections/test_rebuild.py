@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -24,6 +25,7 @@ from projections.keys import Keys
 from projections.projection import beside
 from tests.contracts.projections.deliver import an_account
 from tests.contracts.projections.test_feed import World, becomes, world
+from tests.fixtures.processes import alive, family
 from tests.projections.histories_events import Told, mixed
 
 __all__ = ["world"]
@@ -219,6 +221,39 @@ async def test_a_rebuild_that_is_killed_half_way_is_no_hindrance(world: World) -
         result = await rebuilt(world, "histories", switch=True)
         assert (result.equal, result.switched) == (True, True)
         assert result.label == "histories@1.2", "what was left is thrown away"
+
+
+async def test_a_rebuild_that_is_killed_takes_the_processes_that_fill_it_in_along(
+    world: World,
+) -> None:
+    async with filled(world):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.contracts.projections.rebuild_process",
+            *(world.settings.kafka_servers, world.url, world.topics.prefix, "histories"),
+            "side by side",
+        )
+        fillers: list[int] = []
+
+        def filling() -> bool:
+            fillers[:] = [pid for pid in family(process.pid) if is_filler(pid)]
+            return len(fillers) == 2
+
+        try:
+            await becomes(filling)
+            process.send_signal(signal.SIGSTOP)  # it can't end them by itself
+        finally:
+            process.kill()
+            await process.wait()
+        await becomes(lambda: not any(alive(pid) for pid in fillers))
+
+
+def is_filler(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def claims(world: World) -> int:
