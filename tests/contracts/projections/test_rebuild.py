@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -17,7 +16,7 @@ from infra.cli import projections_work as builds
 from infra.projections import connect, run_projections
 from infra.read_models import ReadModels
 from infra.rebuild import Rebuilt, rebuild
-from infra.rebuild_builder import Builder, Progress, RebuildRefused, shares
+from infra.rebuild_builder import Builder, Progress, RebuildRefused
 from projections import tables as sqls
 from projections import versions
 from projections.conversations import Histories
@@ -25,7 +24,6 @@ from projections.keys import Keys
 from projections.projection import beside
 from tests.contracts.projections.deliver import an_account
 from tests.contracts.projections.test_feed import World, becomes, world
-from tests.fixtures.processes import alive, family
 from tests.projections.histories_events import Told, mixed
 
 __all__ = ["world"]
@@ -223,39 +221,6 @@ async def test_a_rebuild_that_is_killed_half_way_is_no_hindrance(world: World) -
         assert result.label == "histories@1.2", "what was left is thrown away"
 
 
-async def test_a_rebuild_that_is_killed_takes_the_processes_that_fill_it_in_along(
-    world: World,
-) -> None:
-    async with filled(world):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.contracts.projections.rebuild_process",
-            *(world.settings.kafka_servers, world.url, world.topics.prefix, "histories"),
-            "side by side",
-        )
-        fillers: list[int] = []
-
-        def filling() -> bool:
-            fillers[:] = [pid for pid in family(process.pid) if is_filler(pid)]
-            return len(fillers) == 2
-
-        try:
-            await becomes(filling)
-            process.send_signal(signal.SIGSTOP)  # it can't end them by itself
-        finally:
-            process.kill()
-            await process.wait()
-        await becomes(lambda: not any(alive(pid) for pid in fillers))
-
-
-def is_filler(pid: int) -> bool:
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
 def claims(world: World) -> int:
     with psycopg.connect(world.url) as db:
         row = db.execute(
@@ -368,43 +333,3 @@ async def test_what_is_beyond_the_end_is_not_read_into_memory(
             assert builder._over == []
         assert builder.events == total(conversations)
         assert applied(world, f"histories_v1_b{2 + last}") == total(conversations)
-
-
-class Damaged(Histories):
-    """A table of it is gone as soon as it was made."""
-
-    own_tables = Histories.own_tables + "DROP TABLE {main_nodes};"
-
-
-async def test_a_long_log_is_filled_in_by_several_processes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with filled(world):
-        told: list[Progress] = []
-        alone = await rebuild(world.settings, world.topics, "histories")
-        monkeypatch.setattr("infra.rebuild_builder.EVENTS_PER_FILLER_MIN", 10)
-        result = await rebuild(world.settings, world.topics, "histories", progress=told.append)
-        assert result.equal, result
-        assert (result.events, result.mine) == (alone.events, alone.mine)
-        assert [one.done for one in told] == sorted(one.done for one in told)
-        assert told[-1].done == told[-1].of == result.events
-        assert (await rebuilt(world, "histories", switch=True)).switched
-
-
-async def test_what_ends_one_of_several_processes_ends_the_rebuild(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with filled(world):
-        monkeypatch.setattr("infra.rebuild_builder.EVENTS_PER_FILLER_MIN", 10)
-
-        monkeypatch.setattr("infra.rebuild.all_projections", lambda: (Damaged(),))
-        with pytest.raises(psycopg.errors.UndefinedTable):
-            await rebuilt(world, "histories")
-        assert "histories@1.2" not in names(world)
-
-
-def test_partitions_are_dealt_out_by_their_events() -> None:
-    parts = shares({0: 10, 1: 90, 2: 40, 3: 50, 4: 0}, 2)
-    assert sorted(sum(part.values()) for part in parts) == [90, 100]
-    assert sorted(each for part in parts for each in part) == [0, 1, 2, 3, 4]
-    assert shares({0: 5}, 4) == [{0: 5}]
