@@ -1,6 +1,7 @@
 """A rebuild in a process of its own, for tests that stop and kill it."""
 
 import asyncio
+import os
 import sys
 
 import infra.rebuild_builder
@@ -12,6 +13,7 @@ if __name__ == "__main__":
     kafka, url, prefix, name, *rest = sys.argv[1:]
     if rest == ["side by side"]:
         infra.rebuild_builder.EVENTS_PER_FILLER_MIN = 10
+        os.cpu_count = lambda: 2
     settings = Settings(
         kafka=kafka, projections_database_url=url, partitions=3, single_machine=True
     )
