@@ -38,7 +38,7 @@ from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.answers")
 
-FETCH_WAIT_MILLISECONDS_MAX = 100  # a partition that is gained waits for the fetch under way
+FETCH_WAIT_MILLISECONDS_MAX = 200  # a partition that is gained waits for the fetch under way
 GROUP_CHECK_SECONDS = 0.5  # a refused member notices it after this long at most
 RESUME_SECONDS_MAX = 10.0  # from an assignment to the first fetch: two requests to Kafka
 COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
