@@ -14,7 +14,8 @@ from infra import failpoints
 from infra.failpoints import hit
 from infra.kafka.consumer import LogReader, ReadFailed
 from infra.kafka.offsets import QueryFailed
-from infra.kafka.producer import Producer, ProducerFull
+from infra.kafka.producer import Delivered, Producer, ProducerFull
+from infra.kafka.watched_reader import WatchedReader
 from processors.answers.ports import LogUnavailable, NotSent, Span, TokenRead
 
 log = logging.getLogger("thalweg.answers")
@@ -34,7 +35,9 @@ class KafkaTokens:
         self._producer = Producer(
             bootstrap, client_id="thalweg-answers-tokens", delivery_seconds_max=produce_seconds_max
         )
-        self._reader = LogReader(bootstrap, client_id="thalweg-answers-tokens")
+        self._tail = WatchedReader(
+            topic, lambda: LogReader(bootstrap, client_id="thalweg-answers-tokens")
+        )
 
     async def start(self) -> None:
         """Connects, so that the first answer does not wait for it. Never fails."""
@@ -44,9 +47,9 @@ class KafkaTokens:
         with suppress(LogUnavailable, TimeoutError):
             async with asyncio.timeout(START_SECONDS_MAX):
                 span = (await self.locate({0: int(time.time() * 1_000)}))[0]
-                await self._reader.add({(self._topic, 0): span.end})
-                await self._reader.read(seconds_max=FIRST_READ_SECONDS)
-                await self._reader.remove([(self._topic, 0)])
+                await self._tail.add({0: span.end})
+                await self._tail.read(RECORDS_PER_READ_MAX, FIRST_READ_SECONDS)
+                await self._tail.remove([0])
 
     def send(
         self, partition: int, conversation: ConversationId, record: TokenRecord
@@ -60,14 +63,20 @@ class KafkaTokens:
             )
         except ProducerFull as error:
             raise NotSent(str(error)) from error
+        sent.add_done_callback(self._sent)
         if failpoints.are_on():
             _hit_sent(record)
         return cast("asyncio.Future[object]", sent)
 
+    def _sent(self, sent: "asyncio.Future[Delivered]") -> None:
+        if not sent.cancelled() and sent.exception() is None:
+            at = sent.result()
+            self._tail.landed(at.partition, at.offset)
+
     async def locate(self, since_ms: Mapping[int, int]) -> Mapping[int, Span]:
         try:
-            first = await self._reader.offsets_for_time(self._topic, since_ms)
-            ends = await self._reader.end_offsets(self._topic, since_ms)
+            first = await self._tail.reader.offsets_for_time(self._topic, since_ms)
+            ends = await self._tail.reader.end_offsets(self._topic, since_ms)
         except QueryFailed as error:
             raise LogUnavailable(str(error)) from error
         return {partition: Span(first[partition], ends[partition]) for partition in since_ms}
@@ -101,13 +110,13 @@ class KafkaTokens:
     async def begin(self, offsets: Mapping[int, int]) -> None:
         if offsets:
             hit("answers.before_tail")
-            await self._reader.add({(self._topic, each): at for each, at in offsets.items()})
+            await self._tail.add(offsets)
 
     async def stop(self, partitions: Collection[int]) -> None:
-        await self._reader.remove((self._topic, each) for each in partitions)
+        await self._tail.remove(partitions)
 
     async def read(self) -> Sequence[TokenRead]:
-        records = await self._reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
+        records = await self._tail.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
         read = [
             TokenRead(each.partition, each.offset, self._decode(each.partition, each.offset, value))
             for each, value in ((each, each.value) for each in records)
@@ -129,7 +138,7 @@ class KafkaTokens:
     async def close(self) -> None:
         """Does not wait long for what is outstanding: the next worker decides by the log."""
         await self._producer.close(seconds_max=1.0)
-        await self._reader.close()
+        await self._tail.close()
 
 
 def _hit_sent(record: TokenRecord) -> None:

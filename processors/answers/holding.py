@@ -85,6 +85,7 @@ class Holding:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._told_no_member = False
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
         # of the call under way
         self._speaking: asyncio.Task[None] | None = None
@@ -198,6 +199,9 @@ class Holding:
     def _timer_fired(self, wait: Wait) -> None:
         """Nobody claims over another's claim while others may own the partition: it waits on."""
         if wait is Wait.CLAIM_AGAIN and not self._around.is_member():
+            if not self._told_no_member:
+                self._told_no_member = True
+                log.warning("a claim waits: no member of its group now", extra=self._extra())
             self._start_timer(wait, NO_MEMBER_AGAIN_SECONDS)
         else:
             self.put(TimerFired())
