@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 COMPILE := $(UV) pip compile -q --universal --python-version $$python --generate-hashes \
 	--no-emit-index-url --no-emit-find-links
 STAMPS := .venv/stamps
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 # The first Python that works and is new enough (a shim on the PATH may be there and not work).
 FIND_PYTHON := for python in python3.12 python3.11 python3; do \

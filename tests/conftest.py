@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.spans"]
@@ -25,19 +27,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: needs servers or long; not part of `make check`")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for a server, or lives in a room of whole systems, is slow without saying so.
-
-    The tests of one file stay in one process and in their order, where several processes run them.
-    """
+    """Whoever asks for a server, or lives in a room of whole systems, is slow without saying so."""
     for item in items:
         room = room_of(item)
         if room in SLOW_ROOMS or SERVERS in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
-        together = room if room in ROOMS_OF_ONE_SYSTEM else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=how_late)
+
+
+class RoomByRoom(LoadScopeScheduling):
+    """Tests of one file stay in one process, in their order; and so do whole rooms of systems."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        room = file.removeprefix("tests/").partition("/")[0]
+        return room if room in ROOMS_OF_ONE_SYSTEM else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RoomByRoom:
+    return RoomByRoom(config, log)
 
 
 def room_of(item: pytest.Item) -> str:
