@@ -13,14 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.home import Part
-from infra.lives import Life
+from infra.lives import Life, first
 from infra.servers.lifeline import GO, RELEASE
 from infra.servers.warden import Log
+from infra.spare import Begun, Spare
 
 RESTART_DELAY_SECONDS = (
     0.25  # the second restart in a row waits this long, each next one twice that
 )
 NOT_STARTED = 127  # the shell's status for a command that cannot be run
+SPARE = "--spare"  # as a spare it is to import in peace
 SETTLED_SECONDS = 10.0  # a process that lived this long did not die of its start
 
 
@@ -47,7 +49,7 @@ class Child:
     One that has been told to stop by somebody else works on until its next life does: so a rolling
     restart interrupts nobody. `say(text)` is told what a person should know; `changed()` that
     `part` is another. `listener`: a socket that every life shares, so that connections wait there
-    while none runs.
+    while none runs. `spare_after_seconds`: so long after it works a spare is made; None: never.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Child:
         say: Callable[[str], None],
         changed: Callable[[], None],
         listener: socket.socket | None = None,
+        spare_after_seconds: float | None = None,
     ) -> None:
         self.name = name
         self.part = Part(role or name, ports=ports or {})
@@ -74,6 +77,11 @@ class Child:
         self._backoff = Backoff(restart_delay_seconds_max)
         self._say, self._changed = say, changed
         self._listener = listener
+        self._spare = (
+            Spare(self.part.role, after_seconds=spare_after_seconds, changed=changed)
+            if spare_after_seconds is not None
+            else None
+        )
         self._lives: list[Life] = []
         """Those that have not ended; the last one is the one that counts."""
         self._go = False
@@ -83,19 +91,29 @@ class Child:
     async def keep(self) -> None:
         """Runs the role, again and again, until `stop`."""
         async with asyncio.TaskGroup() as lives:
-            await self._keep(lives)
+            if self._spare is None:
+                await self._keep(lives)
+            else:
+                spare = lives.create_task(self._spare.keep(lambda: self._begin_spare(lives)))
+                await self._keep(lives)
+                spare.cancel()
         self._set("stopped")
+
+    @property
+    def parts(self) -> list[Part]:
+        """Itself, and its spare while there is one."""
+        spares = [self._spare.part] if self._spare and self._spare.part.pid else []
+        return [self.part, *spares]
 
     async def _keep(self, lives: asyncio.TaskGroup) -> None:
         while not self._stopping:
             began = time.monotonic()
             try:
-                life = await self._start()
-                ended = lives.create_task(self._live(life))
-                if not await _first(life.leaves, ended):
+                begun = await self._begin(lives)
+                if not await first(begun.life.leaves, begun.ended):
                     self._say(f"{self.name} was told to stop; the next one takes over")
                     continue
-                status = ended.result()
+                status = begun.ended.result()
             except OSError as problem:  # the machine is out of processes, memory or descriptors
                 self.last_words, status = str(problem), NOT_STARTED
             if self._stopping:
@@ -112,20 +130,44 @@ class Child:
         """One life; returns its exit status."""
         return await self._live(await self._start())
 
+    async def _begin(self, lives: asyncio.TaskGroup) -> Begun:
+        """The next life: the spare if there is one."""
+        spare = self._spare.take() if self._spare else None
+        if spare is not None:
+            self._adopt(spare.life)
+            return spare
+        life = await self._start()
+        return Begun(life, lives.create_task(self._live(life)))
+
+    async def _begin_spare(self, lives: asyncio.TaskGroup) -> Begun:
+        life = await self._process(SPARE)
+        return Begun(life, lives.create_task(self._live(life)))
+
     async def _start(self) -> Life:
-        passed = {} if self._listener is None else {"--listener": self._listener.fileno()}
-        life = await Life.start(self._command, self._environment, passed)
+        life = await self._process()
+        self._adopt(life)
+        return life
+
+    async def _process(self, *words: str) -> Life:
+        passed = {}
+        if self._listener is not None:
+            passed["--listener"] = self._listener.fileno()
+            if self._listener.fileno() < 0:
+                raise OSError("its door is closed: everything stops")
+        return await Life.start([*self._command, *words], self._environment, passed)
+
+    def _adopt(self, life: Life) -> None:
+        """From here on it is the one that counts."""
+        if self._go:
+            life.say(GO)
         self._lives.append(life)
         self.part.pid = life.pid
         self._set("running" if self._go else "starting")
-        if self._go:
-            life.say(GO)
-        return life
 
     async def _live(self, life: Life) -> int:
         """Until the end of that life; returns its exit status."""
         try:
-            listening = asyncio.create_task(life.listen(lambda: self._release_before(life)))
+            listening = asyncio.create_task(life.listen(lambda: self._works(life)))
             try:
                 await self._keep_log(life.output)
                 return await life.process.wait()
@@ -134,14 +176,17 @@ class Child:
                 await asyncio.gather(listening, return_exceptions=True)
         finally:
             life.close()
-            self._lives.remove(life)
+            if life in self._lives:  # a spare is not
+                self._lives.remove(life)
             if self.part.pid == life.pid:
                 self.part.pid = None
 
-    def _release_before(self, life: Life) -> None:
+    def _works(self, life: Life) -> None:
         """The life works: those before it may go."""
         for before in self._lives[: self._lives.index(life)]:
             before.say(RELEASE)
+        if self._spare is not None:
+            self._spare.want()
 
     def go(self) -> None:
         """Says that work may begin, to this life and to each later one."""
@@ -154,6 +199,8 @@ class Child:
     async def stop(self, seconds_max: float) -> None:
         """SIGTERM, and SIGKILL after the bound. The role does not come back."""
         self._stopping = True
+        if self._spare is not None:
+            self._spare.stop()
         await asyncio.gather(*(self._stop(life, seconds_max) for life in tuple(self._lives)))
 
     async def _stop(self, life: Life, seconds_max: float) -> None:
@@ -170,6 +217,8 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, now."""
         self._stopping = True
+        if self._spare is not None:
+            self._spare.stop()
         for life in self._lives:
             life.signal(signal.SIGKILL)
 
@@ -211,16 +260,6 @@ class Child:
             "message": text,
         }
         return json.dumps(fields).encode()
-
-
-async def _first(happened: asyncio.Event, ended: asyncio.Task[int]) -> bool:
-    """Waits for either; whether it was the end."""
-    waiting = asyncio.create_task(happened.wait())
-    try:
-        await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-    return ended.done()
 
 
 def _words(line: bytes) -> str:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from infra.servers.lifeline import LEAVES, WORKS
+from infra.servers.lifeline import LEAVES, WARM, WORKS
 
 LINE_BYTES_MAX = 1_048_576  # of a log; a longer one is cut there
 
@@ -20,6 +20,8 @@ class Life:
     line: socket.socket
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """Somebody has told it to stop, and it waits for the next one to work."""
+    warm: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has imported everything."""
 
     @classmethod
     async def start(
@@ -70,6 +72,8 @@ class Life:
                     works()
                 elif word == LEAVES:
                     self.leaves.set()
+                elif word == WARM:
+                    self.warm.set()
 
     def say(self, word: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -84,3 +88,13 @@ class Life:
         """Lets go of it; what still runs is killed (the task that kept it was cancelled)."""
         self.line.close()
         self.signal(signal.SIGKILL)
+
+
+async def first(happened: asyncio.Event, ended: asyncio.Task[int]) -> bool:
+    """Waits for either; whether it was the end."""
+    waiting = asyncio.create_task(happened.wait())
+    try:
+        await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return ended.done()

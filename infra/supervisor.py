@@ -29,6 +29,7 @@ STOP_ORDER = (
 WATCH_SECONDS = 0.2  # between two looks at the servers' processes
 ASK_SECONDS = 0.1  # between two questions whether answers can be given
 PREPARE = "prepare"
+SPARED = frozenset({"gateway"})  # a client that reconnects waits for its next life
 CONNECTIONS_WAITING_MAX = 2_048  # as many as a gateway lets wait
 
 CommandOf = Callable[[str], Sequence[str]]
@@ -110,13 +111,15 @@ class Supervisor:
             say=self._display.say,
             changed=self._tell_state,
             listener=self._listener if role == "gateway" else None,
+            spare_after_seconds=self.settings.spare_after_seconds if role in SPARED else None,
         )
 
     @property
     def parts(self) -> list[Part]:
         """Everything that runs, as `ps` shows it."""
         children = [*([self._engine] if self._engine else []), *self._roles.values()]
-        return [*self._server_parts.values(), *(child.part for child in children)]
+        roles = (part for child in children for part in child.parts)
+        return [*self._server_parts.values(), *roles]
 
     def _write_state(self) -> None:
         if not hasattr(self, "_roles"):

@@ -9,10 +9,13 @@ import gc
 import importlib
 import inspect
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from infra import failpoints
@@ -37,6 +40,7 @@ AHEAD = {
 }
 ALONE_ON_A_PORT = frozenset({"engine"})  # its next life can only begin after its end
 HANDOVER_SECONDS_MAX = 15.0  # a next life that does not work by then is not waited for
+SPARE_NICENESS = 10  # about a tenth of what others get
 REFUSED = 2  # exit status for settings or arguments that are wrong
 FAILED = 1
 
@@ -44,7 +48,11 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    roles: Sequence[str], *, lifeline_fd: int | None = None, listener_fd: int | None = None
+    roles: Sequence[str],
+    *,
+    lifeline_fd: int | None = None,
+    listener_fd: int | None = None,
+    spare: bool = False,
 ) -> int:
     """Returns the exit status. With a lifeline, work begins when the supervisor says so."""
     unknown = [role for role in roles if role not in (*ROLES, PREPARE)]
@@ -66,18 +74,21 @@ def run(
         level=settings.log_level,
         form="json" if supervised else settings.log_format,
     )
-    _follow_failpoints(settings, roles)
+    _hear_of_failpoints(settings, roles)
+    traced = settings.otlp_endpoint is not None and PREPARE not in roles
+    modules = ["infra.wiring", "uvloop", *(module for role in roles for module in AHEAD[role])]
+    if traced:
+        modules.append("infra.traces")
+    (import_in_peace if spare else import_all)(modules)
     from infra import wiring
 
-    for role in roles:
-        for module in AHEAD[role]:
-            importlib.import_module(module)
-    traced = settings.otlp_endpoint is not None and PREPARE not in roles
-    if traced:
-        importlib.import_module("infra.traces")
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collector need not walk it each time
     if line is not None:
+        line.warm()
         line.wait()
-    else:
+    _follow_failpoints(settings, roles)
+    if line is None:
         from infra.servers import resolve
 
         settings = resolve(settings)
@@ -99,8 +110,6 @@ def run(
     hands_over = ALONE_ON_A_PORT.isdisjoint(roles)
     import uvloop
 
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collector need not walk it each time
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         succession = wiring.Succession(
             listener=None if listener_fd is None else socket.socket(fileno=listener_fd),
@@ -111,6 +120,27 @@ def run(
             work.append(keep_touching(settings.alive_file))
         with exported_traces(settings, roles) if traced else contextlib.nullcontext():
             return runner.run(_until_told(work, line if hands_over else None))
+
+
+def import_all(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+
+
+def import_in_peace(modules: Sequence[str]) -> None:
+    """Imports in a thread that lets others go first.
+
+    Priority belongs to a thread on Linux, and only root may raise one again: so it is not the main
+    thread, which does the work later.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SPARE_NICENESS)
+        import_all(modules)
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        aside.submit(work).result()
 
 
 @contextlib.contextmanager
@@ -155,6 +185,7 @@ def prepare_and_tell() -> int:
 
     try:
         settings = Settings.load()
+        _hear_of_failpoints(settings, [PREPARE])
         _follow_failpoints(settings, [PREPARE])
         done = prepare(resolve(settings))
     except SettingsRefused as refused:
@@ -178,18 +209,21 @@ def finish(result: Any) -> Any:
     return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
-def _follow_failpoints(settings: Settings, roles: Sequence[str]) -> None:
+def _hear_of_failpoints(settings: Settings, roles: Sequence[str]) -> None:
     """Where tests may arm failpoints, SIGUSR2 says that there is a plan; elsewhere it ends us."""
-    if not settings.failpoints:
-        return
-    log.warning("failpoints are on: this process kills itself when a test says so")
 
     def take(*_: object) -> None:
         failpoints.take_from_file(settings.home, roles)
 
     if settings.failpoints == failpoints.FROM_FILE:
         signal.signal(signal.SIGUSR2, take)
-    failpoints.begin(settings.failpoints, settings.home, roles)
+
+
+def _follow_failpoints(settings: Settings, roles: Sequence[str]) -> None:
+    """Not before the work: a plan is meant for a process that works, not for one that waits."""
+    if settings.failpoints:
+        log.warning("failpoints are on: this process kills itself when a test says so")
+        failpoints.begin(settings.failpoints, settings.home, roles)
 
 
 async def _until_told(
@@ -240,8 +274,14 @@ def main() -> int:
     parser.add_argument("role", nargs="+")
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--listener", type=int)
+    parser.add_argument("--spare", action="store_true")
     given = parser.parse_args()
-    return run(given.role, lifeline_fd=given.lifeline, listener_fd=given.listener)
+    return run(
+        given.role,
+        lifeline_fd=given.lifeline,
+        listener_fd=given.listener,
+        spare=given.spare,
+    )
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from types import FrameType
 from infra.servers import lifeline
 
 role = sys.argv[1]
-go = lifeline.watch(int(sys.argv[3]))
+go = lifeline.watch(int(sys.argv[sys.argv.index("--lifeline") + 1]))
 ran = Path(os.environ["THALWEG_HOME"]) / "ran"
 ran.mkdir(exist_ok=True)
+go.warm()
 go.wait()
 (ran / f"{role}.{os.getpid()}").write_text(os.environ.get("THALWEG_REDIS", ""))
 sys.stdout.write(f"{role} lives\n")
 sys.stdout.flush()
+go.works()
 
 
 def end(number: int, frame: FrameType | None) -> None:

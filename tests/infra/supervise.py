@@ -37,6 +37,7 @@ def settings(home: Path) -> Settings:
         sagas_database_url=NOWHERE,
         restart_delay_seconds_max=0.2,
         stop_seconds_max=3,
+        spare_after_seconds=0,
     )
 
 

@@ -46,6 +46,18 @@ def program(tmp_path: Path) -> Iterator[Process]:
     process.stop()
 
 
+def waiting_spare(one: Supervisor) -> int | None:
+    found = [part for part in one.parts if part.role == "gateway-spare"]
+    return found[0].pid if found and found[0].state == "waiting" else None
+
+
+async def spare_of(one: Supervisor, *, not_one_of: tuple[int, ...] = ()) -> int:
+    await until(lambda: waiting_spare(one) not in (None, *not_one_of))
+    pid = waiting_spare(one)
+    assert pid is not None
+    return pid
+
+
 def part(one: Supervisor, role: str, which: int = 0) -> Part:
     return [part for part in one.parts if part.role == role][which]
 
@@ -69,7 +81,12 @@ async def test_roles_begin_only_once_everything_is_prepared(tmp_path: Path) -> N
 
 
 async def test_state_names_every_process_and_servers_too(running: Supervisor) -> None:
+    spare = await spare_of(running)
     parts = read_state(running.settings.home)
+    assert [one for one in parts if one.pid == spare] == [
+        Part("gateway-spare", spare, state="waiting")
+    ]
+    parts = [one for one in parts if one.pid != spare]
     assert sorted(part.role for part in parts) == sorted(
         ["redis", "engine", "relay", "gateway", "answers", "answers"]
     )
@@ -93,6 +110,48 @@ async def test_a_role_that_dies_is_started_again(running: Supervisor) -> None:
     await until(lambda: part(running, "relay").pid not in (None, first))
     assert alive(pid_of(running, "relay"))
     assert part(running, "relay").state == "running"
+
+
+async def test_a_gateway_that_dies_is_replaced_by_its_spare_and_the_spare_by_another(
+    running: Supervisor,
+) -> None:
+    spare, first = await spare_of(running), pid_of(running, "gateway")
+    ran = running.settings.home / "ran"
+    assert not (ran / f"gateway.{spare}").exists(), "it works before it is told to"
+    os.kill(first, signal.SIGKILL)
+    await until((ran / f"gateway.{spare}").exists)
+    assert part(running, "gateway") == Part(
+        "gateway", spare, {"http": running.settings.port}, "running"
+    )
+    another = await spare_of(running, not_one_of=(spare,))
+    assert another != first
+    assert not (ran / f"gateway.{another}").exists()
+
+
+async def test_a_gateway_that_is_told_to_stop_is_followed_by_its_spare(
+    running: Supervisor,
+) -> None:
+    spare, first = await spare_of(running), pid_of(running, "gateway")
+    os.kill(first, signal.SIGTERM)
+    await until(lambda: not alive(first) and pid_of(running, "gateway") == spare)
+
+
+async def test_a_spare_that_dies_is_replaced_and_the_gateway_left_alone(
+    running: Supervisor,
+) -> None:
+    spare, gateway = await spare_of(running), pid_of(running, "gateway")
+    os.kill(spare, signal.SIGKILL)
+    await spare_of(running, not_one_of=(spare,))
+    assert pid_of(running, "gateway") == gateway
+    assert alive(gateway)
+
+
+async def test_a_gateway_that_dies_with_its_spare_is_started_again(running: Supervisor) -> None:
+    spare, first = await spare_of(running), pid_of(running, "gateway")
+    os.kill(spare, signal.SIGKILL)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: part(running, "gateway").pid not in (None, first, spare))
+    assert alive(pid_of(running, "gateway"))
 
 
 async def test_connections_wait_while_no_gateway_takes_them(running: Supervisor) -> None:
@@ -135,17 +194,20 @@ async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
     with hold(tmp_path):
         one = supervisor(tmp_path)
         await one.start()
+        await spare_of(one)
         pids = [part.pid for part in one.parts if part.pid]
         await one.stop()
-    assert len(pids) == len(ROLES) + 2
+    assert len(pids) == len(ROLES) + 3
     assert not any(alive(pid) for pid in pids)
     assert {part.state for part in one.parts} == {"stopped"}
 
 
 def test_no_child_outlives_a_killed_supervisor(tmp_path: Path, program: Process) -> None:
-    pids = [part.pid for part in read_state(tmp_path / "home") if part.pid]
-    assert len(pids) == len(ROLES) + 2
-    wait_for((tmp_path / "home" / "ran" / f"answers.{pids[-1]}").exists, "the worker to work")
+    state = tmp_path / "home"
+    wait_for(lambda: any(one.state == "waiting" for one in read_state(state)), "the spare")
+    pids = [part.pid for part in read_state(state) if part.pid]
+    assert len(pids) == len(ROLES) + 3
+    wait_for((state / "ran" / f"answers.{pids[-1]}").exists, "the worker to work")
     os.kill(pids[-1], signal.SIGSTOP)  # a stopped one can't read its lifeline
     program.signal(signal.SIGKILL)
     wait_for(lambda: not any(alive(pid) for pid in pids), "the end of every child")
@@ -158,7 +220,7 @@ async def test_the_start_after_a_kill_recovers(tmp_path: Path, program: Process)
     with hold(tmp_path / "home"):
         again = supervisor(tmp_path / "home")
         await again.start()
-        assert {part.state for part in again.parts} == {"running"}
+        assert {part.state for part in again.parts if part.role != "gateway-spare"} == {"running"}
         await again.stop()
 
 
