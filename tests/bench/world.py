@@ -19,6 +19,8 @@ from tests.fixtures.collector import Collector
 from tests.fixtures.processes import ROOT, Process, free_port, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
+SPARE_SECONDS_MAX = 60
+
 
 @dataclass
 class World:
@@ -43,7 +45,11 @@ class World:
         if self._thalweg is None:
             self.console.log("starting Thalweg")
             told = {} if self.collector is None else otlp(self.collector)
-            self._thalweg = self.another(**told).start()
+            started = self._thalweg = self.another(**told).start()
+            # what a spare imports is nobody's cost
+            wait_for(
+                lambda: started.has_spare, "the gateway's spare", seconds_max=SPARE_SECONDS_MAX
+            )
         return self._thalweg
 
     @property
