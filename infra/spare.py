@@ -47,13 +47,14 @@ class Spare:
     def take(self) -> Begun | None:
         """The one that waits, if there is one; from then on it is the caller's.
 
-        It may still be importing: even so it is ahead of one that starts now.
+        One that still imports is left alone: its priority is low, which only root could raise.
         """
-        taken, self._waiting = self._waiting, None
         self._wanted.clear()
-        self._taken.set()
-        if taken is None or taken.ended.done():
+        taken = self._waiting
+        if taken is None or not taken.life.warm.is_set() or taken.ended.done():
             return None
+        self._waiting = None
+        self._taken.set()
         self._tell(None, "stopped")
         return taken
 
