@@ -26,6 +26,7 @@ from processors.answers.ports import (
     Work,
 )
 from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
+from processors.answers.standstill import Standstill
 from processors.answers.surroundings import HoldingLimits, Surroundings
 from processors.answers.tails import Asked, Missed, Recall, Tail
 
@@ -110,6 +111,7 @@ class Worker:
                 group.create_task(self._read())
                 group.create_task(self._follow())
                 group.create_task(self._recall_missed())
+                group.create_task(Standstill(self._held).watch())
         finally:
             for holding in list(self._held.values()):
                 self._ending.update(holding.abandon())
