@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 COMPILE := $(UV) pip compile -q --universal --python-version $$python --generate-hashes \
 	--no-emit-index-url --no-emit-find-links
 STAMPS := .venv/stamps
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 # The first Python that works and is new enough (a shim on the PATH may be there and not work).
 FIND_PYTHON := for python in python3.12 python3.11 python3; do \
@@ -32,7 +32,8 @@ run: $(STAMPS)/run ## start everything on this machine; Ctrl-C stops it
 	@exec .venv/bin/thalweg up
 
 test: $(STAMPS)/dev ## every test there is (real servers; some minutes)
-	@$(PY) -m pytest -q $(SIDE_BY_SIDE)
+	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'
+	@$(PY) -m pytest -q -m slow
 
 check: lint ## format, lint, types, floors and the fast tests (under a minute)
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'

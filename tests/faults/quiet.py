@@ -11,7 +11,7 @@ from infra.kafka.offsets import OffsetQueries, QueryFailed
 from infra.settings import Settings
 from tests.faults.world import World
 
-WHOLE_SECONDS_MAX = 90
+WHOLE_SECONDS_MAX = 180
 QUIET_SECONDS_MAX = 90
 POLL_SECONDS = 0.2
 SPARE = "gateway-spare"

@@ -12,7 +12,7 @@ from tests.faults.world import World
 
 PAUSE_SECONDS = 5.0
 """Longer than the session timeout and the relay's lease: the paused one is replaced meanwhile."""
-BACK_SECONDS_MAX = 60.0
+BACK_SECONDS_MAX = 120.0
 STORM_PAUSE_SECONDS = (0.3, 1.5)
 """Between two kills of a storm: about as long as a worker takes to join."""
 

@@ -10,7 +10,7 @@ from tests.faults.cases import CASES
 from tests.faults.installations import Installations
 from tests.faults.runner import play
 
-START_SECONDS_MAX = 180
+START_SECONDS_MAX = 300
 """Of an installation that a case may be the first to ask for, and to stop the one before it."""
 
 

@@ -7,7 +7,7 @@ from tests.faults.world import World
 from tests.fixtures.processes import alive
 
 ROLES = ("gateway", "relay", "answers", "recorder", "projections")
-REPLACED_SECONDS_MAX = 60
+REPLACED_SECONDS_MAX = 120
 
 
 async def replaced(world: World, role: str, which: int) -> None:
