@@ -9,7 +9,8 @@ must come by; what does not is read by a fresh reader, from where the old one st
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from infra.kafka.consumer import LogReader, Record
@@ -55,14 +56,16 @@ class WatchedReader:
         """Reads these partitions too, each from its offset."""
         async with self._changing:
             self._next.update(offsets)
-            await self.reader.add({(self._topic, each): at for each, at in offsets.items()})
+            await self._told(
+                self.reader.add({(self._topic, each): at for each, at in offsets.items()})
+            )
 
     async def remove(self, partitions: Collection[int]) -> None:
         async with self._changing:
             for each in partitions:
                 self._next.pop(each, None)
                 self._landed.pop(each, None)
-            await self.reader.remove((self._topic, each) for each in partitions)
+            await self._told(self.reader.remove((self._topic, each) for each in partitions))
 
     def landed(self, partition: int, offset: int) -> None:
         """A record is in the log there: it has to come by."""
@@ -81,14 +84,14 @@ class WatchedReader:
         try:
             async with asyncio.timeout(seconds_max + self._read_back_seconds_max):
                 records = await self.reader.read(records_max, seconds_max)
-        except TimeoutError:  # its thread stands still
-            await self._start_over(self._next)
+        except TimeoutError:
+            await self._start_over(self._next, "its thread stands still")
         self._note(records)
         if self._landed:
             oldest = time.monotonic() - self._read_back_seconds_max
             stuck = [each for each, landed in self._landed.items() if landed.since < oldest]
             if stuck:
-                await self._start_over(stuck)
+                await self._start_over(stuck, "it brings nothing")
         return [each for each in records if each.partition in self._next]
 
     async def close(self) -> None:
@@ -96,7 +99,17 @@ class WatchedReader:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
         for reader in (*self._retiring.values(), self.reader):
-            await reader.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._read_back_seconds_max):
+                    await reader.close()
+
+    async def _told(self, call: Awaitable[None]) -> None:
+        """Waits until the reader has done it, but not for one whose thread stands still: whoever
+        replaces that reader waits for us. Its successor knows of all that is in `_next`.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._read_back_seconds_max):
+                await call
 
     def _note(self, records: Collection[Record]) -> None:
         now = time.monotonic() if self._landed else 0.0
@@ -112,10 +125,10 @@ class WatchedReader:
             else:
                 landed.since = now
 
-    async def _start_over(self, stuck: Collection[int]) -> None:
+    async def _start_over(self, stuck: Collection[int], why: str) -> None:
         log.error(
             "tokens that have landed are not read: the reader is replaced",
-            extra={"partitions": sorted(stuck)},
+            extra={"partitions": sorted(stuck), "why": why},
         )
         async with self._changing:
             old, self.reader = self.reader, self._new_reader()
