@@ -48,6 +48,8 @@ _LATENCY: dict[str, str | int | float | bool] = {
     "retry.backoff.max.ms": 200,
     "topic.metadata.refresh.fast.interval.ms": 50,
     "socket.nagle.disable": True,
+    # A request that is never answered: by default nothing would be read for a minute.
+    "socket.timeout.ms": 10_000,
     "queued.min.messages": 10_000,
     "queued.max.messages.kbytes": 16_384,  # 16 MiB read ahead at most
     "enable.auto.commit": False,
