@@ -19,6 +19,8 @@ log = logging.getLogger("thalweg.kafka")
 
 READ_BACK_SECONDS_MAX = 5.0
 """What has landed is read within milliseconds; a broker that restarts takes seconds."""
+PATIENCE_SECONDS_MAX = 60.0
+"""A broker that is slower than that serves nobody."""
 RETIRE_SECONDS = 10.0
 """A replaced reader is closed so much later: somebody may still wait for its answer."""
 
@@ -45,6 +47,8 @@ class WatchedReader:
         self._topic = topic
         self._new_reader = new_reader
         self._read_back_seconds_max = read_back_seconds_max
+        self._patience_seconds = read_back_seconds_max
+        """Longer after each replacement that has not brought anything yet."""
         self.reader = new_reader()
         """The one that reads now; for what it can tell of offsets."""
         self._next: dict[int, int] = {}
@@ -82,13 +86,13 @@ class WatchedReader:
         """See LogReader.read. Raises ReadFailed."""
         records: list[Record] = []
         try:
-            async with asyncio.timeout(seconds_max + self._read_back_seconds_max):
+            async with asyncio.timeout(seconds_max + self._patience_seconds):
                 records = await self.reader.read(records_max, seconds_max)
         except TimeoutError:
             await self._start_over(self._next, "its thread stands still")
         self._note(records)
         if self._landed:
-            oldest = time.monotonic() - self._read_back_seconds_max
+            oldest = time.monotonic() - self._patience_seconds
             stuck = [each for each, landed in self._landed.items() if landed.since < oldest]
             if stuck:
                 await self._start_over(stuck, "it brings nothing")
@@ -112,6 +116,8 @@ class WatchedReader:
                 await call
 
     def _note(self, records: Collection[Record]) -> None:
+        if records:
+            self._patience_seconds = self._read_back_seconds_max
         now = time.monotonic() if self._landed else 0.0
         for each in records:
             if each.partition not in self._next:
@@ -130,6 +136,7 @@ class WatchedReader:
             "tokens that have landed are not read: the reader is replaced",
             extra={"partitions": sorted(stuck), "why": why},
         )
+        self._patience_seconds = min(2 * self._patience_seconds, PATIENCE_SECONDS_MAX)
         async with self._changing:
             old, self.reader = self.reader, self._new_reader()
             self._landed.clear()
