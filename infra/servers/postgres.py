@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -159,11 +160,17 @@ class PostgresServer(ServerProcess):
             subprocess.run(["rm", "-rf", str(wreck)], check=True)
 
     def _forget_stale_pid_file(self) -> None:
-        """PostgreSQL refuses to start while the pid in its file is anybody's (after a reboot)."""
+        """PostgreSQL refuses to start while the pid in its file is anybody's (after a reboot), and
+        for ever if a server was killed before it had written its pid there.
+        """
         path = self.data / "postmaster.pid"
         try:
             pid = int(path.read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
+            return
+        except ValueError:
+            if not self._somebody_runs():
+                path.unlink()
             return
         try:
             program = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -171,6 +178,15 @@ class PostgresServer(ServerProcess):
             program = b"" if not identity(pid) else b"postgres"
         if b"postgres" not in program:
             path.unlink()
+
+    def _somebody_runs(self) -> bool:
+        """Whether a server works on our data: one that begins has an empty file for a moment."""
+        wanted = f"-D\0{self.data}\0".encode()
+        for about in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if wanted in about.read_bytes():
+                    return True
+        return False
 
     def command(self) -> list[str]:
         return [str(binaries() / "postgres"), "-D", str(self.data)]

@@ -148,6 +148,18 @@ def test_a_pid_file_of_a_former_boot_does_not_keep_postgres_from_starting(tmp_pa
             stranger.kill()
 
 
+def test_a_pid_file_that_a_killed_postgres_left_empty_keeps_nobody_from_starting(
+    tmp_path: Path,
+) -> None:
+    with embedded(tmp_path, "postgres") as servers:
+        data = servers.postgres.data
+    owner = data.stat()
+    (data / "postmaster.pid").touch()
+    os.chown(data / "postmaster.pid", owner.st_uid, owner.st_gid)
+    with embedded(tmp_path, "postgres") as servers:
+        assert servers.postgres.running
+
+
 def test_what_a_killed_initdb_left_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "data").mkdir(parents=True)
     (tmp_path / "postgres" / "data" / "PG_VERSION").write_text("18\n")
