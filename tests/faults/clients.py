@@ -4,13 +4,14 @@ reconnect with their cursor. Each keeps a history of what it invoked and saw, fo
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
+
+from tests.faults.door import sse
 
 RETRY_SECONDS = 0.1
 TURN_SECONDS_MAX = 90
@@ -140,17 +141,3 @@ class Client:
                 last = error
             await asyncio.sleep(RETRY_SECONDS)
         raise AssertionError(f"{url} was not accepted in {TURN_SECONDS_MAX} s: {last!r}")
-
-
-async def sse(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:
-    """The events of a stream of server-sent events that have data and came whole."""
-    event: dict[str, str] = {}
-    async for raw in response.content:
-        line = raw.decode().rstrip("\n")
-        if line == "":
-            if "data" in event:
-                yield event
-            event = {}
-        elif not line.startswith(":"):
-            name, _, value = line.partition(":")
-            event[name] = value.removeprefix(" ")
