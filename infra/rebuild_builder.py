@@ -148,8 +148,10 @@ class Builder:
                     _, left = await asyncio.wait(
                         filling, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_EXCEPTION
                     )
-                    applied = await self._run(_applied, self.projection.tables, self._topic)
-                    self._progress(Progress(self.projection.tables.label, applied, self._of))
+                    at = await self._run(self._runner.offsets, self._topic)
+                    self._progress(
+                        Progress(self.projection.tables.label, sum(at.values()), self._of)
+                    )
                     if not left or any(one.done() and one.exception() for one in filling):
                         break
             finally:
@@ -299,11 +301,6 @@ async def in_thread(thread: ThreadPoolExecutor, work: Callable[..., T], *argumen
 def _parked(connection: Db, tables: Tables) -> int:
     row = connection.execute(tables.compose("SELECT count(*) FROM {parked}")).fetchone()
     return 0 if row is None else int(row[0])
-
-
-def _applied(connection: Db, tables: Tables, topic: str) -> int:
-    rows = connection.execute(tables.compose(sqls.OFFSETS), (topic,)).fetchall()
-    return sum(offset for _, offset in rows)
 
 
 def _unbounded(connection: Db) -> None:
