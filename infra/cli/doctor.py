@@ -47,8 +47,7 @@ def doctor() -> int:
         checks.append(kafka)
     if "redis" not in embedded or running:
         checks.append(redis)
-    if "postgres" not in embedded or running:
-        checks += [postgres, sagas]
+    checks += [postgres, sagas]
     if settings.engines or running:
         checks.append(engines)
     if settings.otlp_endpoint:

@@ -7,7 +7,7 @@ worker tells of its own stages under the same turn; `thalweg.said` tells what wa
 from collections.abc import Mapping
 
 from events import trace
-from events.answers import Chunk, Claim
+from events.answers import Chunk, Claim, End
 from events.trace import Attribute, Kind
 from processors.answers.ports import Request
 from processors.answers.protocol_words import (
@@ -39,7 +39,7 @@ class Stages:
         }
         self._model = request.model
         self._began: dict[str, int] = {}
-        self._chunk: int | None = None
+        self._index: int | None = None  # of the first text
         self._spoken = False
         trace.stage(
             "receive request",
@@ -62,9 +62,10 @@ class Stages:
         if state.phase in _CLAIMS_END:
             failed = "not counted" if state.fold.claim != state.claim else ""
             self._end("claim answer", failed=failed, said=state.fold.next_index)
-        if self._chunk is not None and state.fold.next_index > self._chunk:
-            self._chunk = None
-            self._end("first chunk", kind=Kind.PRODUCER)
+        heard = state.fold.end is not None or state.fold.next_index > (self._index or 0)
+        if self._index is not None and heard:
+            self._index = None
+            self._end("first text", kind=Kind.PRODUCER)
         for output in outputs:
             self._begin(output)
 
@@ -77,9 +78,11 @@ class Stages:
                 self._began.setdefault("claim answer", now)
             case Speak() if not self._spoken:
                 self._began["first token"] = now
-            case Send(Chunk(index=index)) if "first chunk" not in self._began and not self._spoken:
-                self._chunk, self._spoken = index, True
-                self._began["first chunk"] = now
+            case Send(
+                Chunk(index=index, text=text) | End(index=index, text=text)
+            ) if text and not self._spoken:
+                self._index, self._spoken = index, True
+                self._began["first text"] = now
 
     def _first_token(self, state: Held, *, failed: str = "") -> None:
         attributes: dict[str, Attribute] = {

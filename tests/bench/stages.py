@@ -43,7 +43,7 @@ STAGES = (
     Stage("Kafka", "work is with its worker", lambda s: s["receive request"].began_ns),
     Stage("worker", "transcript loaded", lambda s: s["load transcript"].ended_ns),
     Stage("engine", "first token said, claim read back", lambda s: spoken(s)),
-    Stage("worker", "first chunk sent", lambda s: s["first chunk"].began_ns),
+    Stage("worker", "first text sent", lambda s: s["first text"].began_ns),
     Stage("Kafka", "read back by the recorder", lambda s: s["read back"].ended_ns),
     Stage("Redis", "in the live stream", lambda s: s["write live stream"].ended_ns),
     Stage("gateway", "first frame written", lambda s: s["first frame"].ended_ns),

@@ -70,7 +70,7 @@ def spans(moments_ms: list[int]) -> dict[str, Seen]:
         "load transcript": span("load transcript", received, loaded),
         "claim answer": span("claim answer", loaded, spoken - 1),
         "first token": span("first token", loaded, spoken),
-        "first chunk": span("first chunk", chunk, live),
+        "first text": span("first text", chunk, live),
         "read back": span("read back", chunk, back),
         "write live stream": span("write live stream", back, live),
         "first frame": span("first frame", committed, frame),

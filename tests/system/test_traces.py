@@ -35,7 +35,7 @@ STAGES = {
     "load transcript",
     "claim answer",
     "first token",
-    "first chunk",
+    "first text",
     "read back",
     "write live stream",
     "first frame",

@@ -10,7 +10,7 @@ from processors.answers.engine import Finished, Prompt, Token
 from tests.fixtures.spans import names
 from tests.processors.answers.test_worker import House, running
 
-STAGES = ["receive request", "load transcript", "first token", "claim answer", "first chunk"]
+STAGES = ["receive request", "load transcript", "first token", "claim answer", "first text"]
 
 
 async def test_the_stages_of_a_request_are_children_of_its_turn(told: list[Span]) -> None:
