@@ -74,7 +74,6 @@ def _cases() -> Iterator[Case]:
         load=Load(streamers=8, commanders=2, tokens=(10, 30), delay_ms=10),
         seen_seconds_max=90,
         seconds_max=900,
-        forms=LONG_ONLY,
     )
     for role in ROLES:
         yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)

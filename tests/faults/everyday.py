@@ -9,13 +9,17 @@ import httpx2
 import openai
 import psycopg
 
+from tests.faults.checker.text import check_text
+from tests.faults.world import OWN_KEY
 from tests.fixtures.thalweg import RunningThalweg
 
 EXPIRE = "UPDATE conversations.content_keys SET expires_at = now() - interval '1 second'"
 RETRIES_MAX = 30
 AGAIN_SECONDS = 0.2
+TOKENS = 5
+"""Of a completion."""
 STREAMS_OF_A_DAY = 2
-"""So many streams one round begins."""
+"""So many streams one round begins by calls that have no key."""
 
 
 async def everyday(thalweg: RunningThalweg, database_url: str, model: str) -> list[str]:
@@ -42,11 +46,10 @@ async def _deliver_without_a_key(thalweg: RunningThalweg, model: str) -> list[st
     ) as sdk:
         for _ in range(2):
             got = await sdk.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": "tokens=5"}], store=False
+                model=model, messages=[{"role": "user", "content": f"tokens={TOKENS}"}], store=False
             )
-            text = got.choices[0].message.content
-            if text != " 0 1 2 3 4":
-                found.append(f"a completion said {text!r}")
+            text = got.choices[0].message.content or ""
+            found += [str(one) for one in check_text(f"completion {got.id}", [text], TOKENS)]
     return found
 
 
@@ -58,7 +61,7 @@ def _let_keys_run_out(database_url: str) -> None:
 async def _insist(
     http: httpx2.AsyncClient, method: str, path: str, body: dict[str, object]
 ) -> httpx2.Response:
-    key = uuid4().hex
+    key = f"{OWN_KEY}{uuid4().hex}"
     while True:
         with suppress(httpx2.TransportError):
             answered = await http.request(method, path, json=body, headers={"Idempotency-Key": key})

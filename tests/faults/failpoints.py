@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.failpoints import CATALOGUE, folder_of
-from tests.fixtures.processes import alive, wait_for
+from tests.fixtures.processes import alive, born, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
 AT_START = frozenset(
@@ -64,11 +64,18 @@ def arm(thalweg: RunningThalweg, strike: Strike) -> int:
     if strike.name in AT_START:
         thalweg.signal(strike.role, signal.SIGKILL)
         return 0
-    pid = thalweg.signal(strike.role, signal.SIGUSR2)
+    which = oldest(thalweg, strike.role)
+    pid = thalweg.signal(strike.role, signal.SIGUSR2, which=which)
     if strike.name in AT_STOP:
         wait_until_taken(folder / strike.role)
         thalweg.signal(strike.role, signal.SIGTERM)
     return pid
+
+
+def oldest(thalweg: RunningThalweg, role: str) -> int:
+    """Which of its processes works already, while another one may only just begin."""
+    pids = wait_for(lambda: thalweg.pids(role), f"a process of role {role}")
+    return min(range(len(pids)), key=lambda which: born(pids[which]))
 
 
 def disarm(thalweg: RunningThalweg, role: str) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.faults.checker import Anomaly
-from tests.faults.checker.answers import TOKEN
+from tests.faults.checker.text import TOKEN
 from tests.faults.history import Happening, Kind
 
 

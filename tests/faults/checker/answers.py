@@ -1,17 +1,15 @@
 """What clients saw of answers: every index once and in order, every token once and in order, one
 call of an engine after the other, and in the end what is stored."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.faults.checker.text import check_text, parsed, switches
 from tests.faults.checker.view import Operation, View
 from tests.faults.checker.words import Anomaly, Rules
 from tests.faults.history import Happening, Kind
 from tests.faults.stored import Kept
-
-TOKEN = re.compile(r" (\d+)@c(\d+)")
 
 
 @dataclass
@@ -129,48 +127,13 @@ def _as_stored(answer: str, shown: Shown, stored: Mapping[str, Any]) -> Iterator
 
 
 def _tokens(answer: str, shown: Shown, stored: Mapping[str, Any]) -> Iterator[Anomaly]:
-    """Of the client's text: no token is lost, said twice, or of a call that was replaced."""
-    chunk_of, calls = _parsed(shown.chunks)
-    if "".join(f" {number}@c{call}" for number, call in calls) != "".join(shown.chunks):
-        yield Anomaly("garbled", answer, repr("".join(shown.chunks)))
-        return
-    for wanted, (number, _) in enumerate(calls):
-        if number != wanted:
-            name = "lost token" if number > wanted else "repeated token"
-            yield Anomaly(name, answer, f"{number} at the place of {wanted}")
-            break
-    yield from _calls(answer, shown, calls, chunk_of, set(stored["seams"]))
+    """Of the client's text, and that another call speaks on only where a seam is recorded."""
     finished = shown.end is not None and shown.end.facts["end"] == "finish"
-    if finished and len(calls) < shown.asked.invoked.facts["tokens"]:
-        told = f"{len(calls)} of {shown.asked.invoked.facts['tokens']} tokens"
-        yield Anomaly("truncated", answer, told)
-
-
-def _calls(
-    answer: str,
-    shown: Shown,
-    calls: Sequence[tuple[int, int]],
-    chunk_of: Sequence[int],
-    seams: set[int],
-) -> Iterator[Anomaly]:
-    past: set[int] = set()
-    for (_, before), (number, call), chunk in zip(calls, calls[1:], chunk_of[1:], strict=False):
-        if call == before:
-            continue
-        past.add(before)
-        index = int(shown.saw[chunk].facts["index"])
-        if call in past:
-            yield Anomaly("splice", answer, f"at {number} call {call} speaks again")
-        elif index not in seams:
-            yield Anomaly("splice", answer, f"at {number}, chunk {index}; seams {sorted(seams)}")
-
-
-def _parsed(chunks: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
-    """For each token the chunk in which it begins, and (its number, its call)."""
-    starts: dict[int, int] = {}
-    at = 0
-    for number, chunk in enumerate(chunks):
-        starts.update(dict.fromkeys(range(at, at + len(chunk)), number))
-        at += len(chunk)
-    found = list(TOKEN.finditer("".join(chunks)))
-    return [starts[one.start()] for one in found], [(int(one[1]), int(one[2])) for one in found]
+    wanted = int(shown.asked.invoked.facts["tokens"]) if finished else 0
+    yield from check_text(answer, shown.chunks, wanted)
+    seams = set(stored["seams"])
+    for _, one in switches(parsed(shown.chunks) or ()):
+        index = int(shown.saw[one.chunk].facts["index"])
+        if index not in seams:
+            told = f"at {one.number}, chunk {index}; seams {sorted(seams)}"
+            yield Anomaly("splice", answer, told)
