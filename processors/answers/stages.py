@@ -78,9 +78,9 @@ class Stages:
                 self._began.setdefault("claim answer", now)
             case Speak() if not self._spoken:
                 self._began["first token"] = now
-            case Send(
-                Chunk(index=index, text=text) | End(index=index, text=text)
-            ) if text and not self._spoken:
+            case Send(Chunk(index=index, text=text) | End(index=index, text=text)) if (
+                text and not self._spoken
+            ):
                 self._index, self._spoken = index, True
                 self._began["first text"] = now
 
