@@ -24,12 +24,14 @@ class Invented:
     log: list[Logged] = field(default_factory=list)
     commands: dict[str, tuple[str, int]] = field(default_factory=dict)
     unheard_of: set[str] = field(default_factory=set)
+    garbage: int = 0
     ops: int = 0
     calls: int = 0
 
     @property
     def stored(self) -> Stored:
-        return Stored(self.events, self.log, self.commands, frozenset(self.unheard_of))
+        unheard_of = frozenset(self.unheard_of)
+        return Stored(self.events, self.log, self.commands, unheard_of, self.garbage)
 
     # what there is to begin with -------------------------------------------------------------
 

@@ -84,7 +84,9 @@ async def _judge(case: Case, world: World, clients: Clients, base: Base, verdict
         await asyncio.gather(*(_again(world, door) for door in doors))
     keys = [one.facts["key"] for one in world.history.happenings if "key" in one.facts]
     stored = await stored_since(world.settings, base, sorted(set(keys)))
-    rules = Rules(case.refusals, case.ends, case.seen_seconds_max, OWN_KEY, world.strangers)
+    rules = Rules(
+        case.refusals, case.ends, case.seen_seconds_max, OWN_KEY, world.strangers, world.garbage
+    )
     anomalies = check(world.history.happenings, stored, rules)
     verdict.count(world.history.happenings, anomalies)
     verdict.found += [str(one) for one in anomalies]

@@ -130,6 +130,11 @@ def _(invented: Invented) -> None:
     invented.unheard_of.add(stream)
 
 
+@spoils("garbage in the log", SPOILS)
+def _(invented: Invented) -> None:
+    invented.garbage += 1
+
+
 def read_of(invented: Invented) -> Happening:
     reads = [one for one in invented.history if one.what == "read" and one.kind is Kind.OK]
     return invented.random.choice(reads)

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from events.answers import entries_of_ended
-from events.codec import decode_stored, from_cloudevent
+from events.codec import Undecodable, decode_stored, from_cloudevent
 from events.conversations import (
     AnswerCancelRequested,
     AnswerEnded,
@@ -80,6 +80,8 @@ class Stored:
     """Idempotency rows: stream and position by command id."""
     unheard_of: frozenset[str] = frozenset()
     """Streams that are in Kafka and not in the event store at all."""
+    garbage: int = 0
+    """Records of the domain topic that are no events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,10 @@ async def stored_since(settings: Settings, base: Base, keys: Sequence[str]) -> S
                 COMMANDS, (streams, [f"key:{key}" for key in keys])
             )
         }
-        log = await _log_since(settings, base, events)
+        log, garbage = await _log_since(settings, base, events)
         others = list({UUID(one.stream) for one in log} - set(streams))
         known = {row[0] for row in connection.execute(KNOWN, (others,))}
-    return Stored(events, log, commands, frozenset(map(str, set(others) - known)))
+    return Stored(events, log, commands, frozenset(map(str, set(others) - known)), garbage)
 
 
 def kept(stream: UUID, position: int, type_name: str, state: bytes) -> Kept:
@@ -150,10 +152,14 @@ def in_words(event: Event) -> tuple[str, dict[str, Any]]:
     return event.TYPE, {}
 
 
-async def _log_since(settings: Settings, base: Base, events: Sequence[Kept]) -> list[Logged]:
-    """Reads until every event has come, in vain for a while at most, and then what is there."""
+async def _log_since(
+    settings: Settings, base: Base, events: Sequence[Kept]
+) -> tuple[list[Logged], int]:
+    """Reads until every event has come, in vain for a while at most, and then what is there; and
+    how many records are no events."""
     missing = {one.id for one in events}
     found: list[Logged] = []
+    garbage = 0
     reader = LogReader(settings.kafka_servers)
     topic = Topics().domain(CONTEXT)
     try:
@@ -166,9 +172,13 @@ async def _log_since(settings: Settings, base: Base, events: Sequence[Kept]) -> 
                 break
             for record in await reader.read(records_max=5_000, seconds_max=0.1):
                 at[record.partition] = record.offset + 1
-                one = from_cloudevent(record.headers, record.value)
+                try:
+                    one = from_cloudevent(record.headers, record.value)
+                except Undecodable:
+                    garbage += 1
+                    continue
                 found.append(Logged(str(one.id), str(one.stream), one.position, record.partition))
                 missing.discard(str(one.id))
     finally:
         await reader.close()
-    return found
+    return found, garbage

@@ -38,6 +38,8 @@ class World:
     doors: list[Door] = field(default_factory=list)
     """Of clients that the fault has brought with it."""
     strangers: int = 0
+    garbage: int = 0
+    """Records that are no events, which the fault has put into the domain topic."""
 
     def door(self) -> Door:
         """One more client, whose commands and streams are judged like all others'. It is closed

@@ -3,6 +3,7 @@ headers, and ten megabytes."""
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -17,13 +18,15 @@ from confluent_kafka.admin import (
 from events.topics import Topics
 from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.faults.world import World
+from tests.fixtures.thalweg import RunningThalweg
 
 KAFKA_SECONDS_MAX = 20
 OPTION = "max.message.bytes"
 HUGE_BYTES = 10_485_760
 HUGE = "ten megabytes"
 PARTITIONS = 16
-ROLES = ("gateway", "relay", "answers", "recorder", "projections")
+ROLES = ("gateway", "relay", "answers", "recorder", "projections", "sagas")
+LETTERS_SECONDS_MAX = 60
 ROOM_BYTES = HUGE_BYTES + 1_048_576
 
 
@@ -61,14 +64,17 @@ STRANGERS = {
 }
 
 
-async def let_in(bootstrap: str, topic: str, partition: int, kinds: list[str]) -> None:
-    """Appends one of each kind to a partition; the topic takes huge ones meanwhile."""
+async def let_in(bootstrap: str, topic: str, kinds: Mapping[int, Sequence[str]]) -> int:
+    """Appends one of each of these kinds to each partition, and a raw name; returns how many that
+    were. The topic takes huge ones meanwhile."""
     before = await asyncio.to_thread(_allow, bootstrap, topic, str(ROOM_BYTES))
     try:
-        await asyncio.to_thread(_send, bootstrap, topic, partition, kinds)
-        await send_with_a_raw_name(bootstrap, topic, partition)
+        await asyncio.to_thread(_send, bootstrap, topic, kinds)
+        for partition in kinds:
+            await send_with_a_raw_name(bootstrap, topic, partition)
     finally:
         await asyncio.to_thread(_allow, bootstrap, topic, before)
+    return sum(len(of) + 1 for of in kinds.values())
 
 
 def _allow(bootstrap: str, topic: str, bytes_max: str) -> str:
@@ -83,7 +89,7 @@ def _allow(bootstrap: str, topic: str, bytes_max: str) -> str:
     return str(found[OPTION].value)
 
 
-def _send(bootstrap: str, topic: str, partition: int, kinds: list[str]) -> None:
+def _send(bootstrap: str, topic: str, kinds: Mapping[int, Sequence[str]]) -> None:
     failed: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
@@ -91,7 +97,7 @@ def _send(bootstrap: str, topic: str, partition: int, kinds: list[str]) -> None:
             failed.append(error)
 
     producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": ROOM_BYTES})
-    for kind in kinds:
+    for partition, kind in [(at, kind) for at, of in kinds.items() for kind in of]:
         one = STRANGERS[kind]
         producer.produce(
             topic,
@@ -106,12 +112,25 @@ def _send(bootstrap: str, topic: str, partition: int, kinds: list[str]) -> None:
 
 
 async def among_strangers(world: World) -> None:
-    """On the work topics and the tokens, in every partition; nobody ends, nobody waits."""
+    """In every partition of every topic, huge ones in one; nobody ends, nobody waits."""
     topics = Topics()
+    domain = topics.domain("conversations")
     roles = {role: world.thalweg.pids(role) for role in ROLES}
     bootstrap = world.settings.kafka_servers
-    for partition in range(PARTITIONS):
-        kinds = list(STRANGERS) if partition == 0 else [each for each in STRANGERS if each != HUGE]
-        for topic in (*topics.all_work, topics.tokens):
-            await let_in(bootstrap, topic, partition, kinds)
+    small = [each for each in STRANGERS if each != HUGE]
+    with_huge = world.random.randrange(PARTITIONS)
+    kinds = {at: list(STRANGERS) if at == with_huge else small for at in range(PARTITIONS)}
+    for topic in (*topics.all_work, topics.tokens):
+        await let_in(bootstrap, topic, kinds)
+    world.garbage = await let_in(bootstrap, domain, kinds)
+    await world.until(
+        lambda: strays(world.thalweg) >= world.garbage, "all strays", LETTERS_SECONDS_MAX
+    )
     assert {role: world.thalweg.pids(role) for role in ROLES} == roles
+
+
+def strays(thalweg: RunningThalweg) -> int:
+    """Dead letters of the read model of histories."""
+    done = thalweg.cli("dead-letters", "list", "histories", "--json")
+    assert done.returncode == 0, done.stderr
+    return len(json.loads(done.stdout))

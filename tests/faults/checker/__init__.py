@@ -18,7 +18,7 @@ def check(history: Sequence[Happening], stored: Stored, rules: Rules) -> list[An
     seen = view(history, stored, rules.own_key)
     return [
         *check_commands(seen, rules),
-        *check_log(seen),
+        *check_log(seen, rules),
         *check_answers(seen, rules),
         *check_reads(seen),
     ]

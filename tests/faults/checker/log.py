@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.faults.checker.view import View
-from tests.faults.checker.words import Anomaly
+from tests.faults.checker.words import Anomaly, Rules
 from tests.faults.stored import Logged
 
 
-def check_log(view: View) -> Iterator[Anomaly]:
+def check_log(view: View, rules: Rules) -> Iterator[Anomaly]:
     logged: dict[str, list[Logged]] = defaultdict(list)
     for one in view.stored.log:
         logged[one.stream].append(one)
@@ -22,6 +22,9 @@ def check_log(view: View) -> Iterator[Anomaly]:
         yield from _of_stream(stream, ids, logged[stream])
     for stream in sorted(view.stored.unheard_of):
         yield Anomaly("phantom in the log", stream, "the event store has no such stream")
+    if view.stored.garbage > rules.garbage:
+        told = f"{rules.garbage} were put there"
+        yield Anomaly("garbage in the log", f"{view.stored.garbage} records", told)
 
 
 def _of_stream(stream: str, ids: dict[int, str], records: list[Logged]) -> Iterator[Anomaly]:

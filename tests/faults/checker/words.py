@@ -24,6 +24,7 @@ ANOMALIES: Final[Mapping[str, str]] = {
     "forked log": "Kafka has another event at a position than the event store",
     "scattered log": "the events of one stream are in several partitions",
     "phantom in the log": "Kafka has an event of a stream that the event store never had",
+    "garbage in the log": "Kafka has records that are no events, and that nobody put there",
     # what clients see of an answer
     "gap": "an index was left out within one connection",
     "skipped poll": "an index was left out where a client came again with its cursor",
@@ -77,3 +78,5 @@ class Rules:
     """Commands with such keys are the fault's own: streams that they begin are not clients'."""
     strangers: int = 0
     """So many streams were begun by other means, and none more."""
+    garbage: int = 0
+    """So many records that are no events were put into the domain topic, and none more."""
