@@ -1,11 +1,12 @@
-"""Which appends share a transaction."""
+"""Which appends share a transaction, and what becomes of them if its outcome is not known."""
 
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
+import pytest
+from eventsourcing.persistence import OperationalError, StoredEvent
 
 from commands.store import Append, Attempt, Receipt
 from infra.event_store.recorder import CommandKey, StoredCommand
@@ -66,3 +67,49 @@ async def test_repeats_of_one_number_share_a_transaction_since_none_can_join_ano
     assert await stored_together(*given) == [given]
     low, high = send(1), send(2)
     assert await stored_together(low, high) == [[low], [high]]
+
+
+class LosesItsConnection(Groups):
+    """In its first transaction: before it has committed, or before it could say so."""
+
+    def __init__(self, *, landed: bool) -> None:
+        super().__init__()
+        self.landed = landed
+        self.commands: dict[CommandKey, StoredCommand] = {}
+        self.attempts = 0
+
+    def store(
+        self, appends: Sequence[Append], stored_events: Sequence[StoredEvent]
+    ) -> dict[CommandKey, Receipt]:
+        self.attempts += 1
+        is_lost = self.attempts == 1
+        if is_lost and not self.landed:
+            raise OperationalError
+        for one in appends:
+            key = one.tenant, one.command
+            self.commands[key] = StoredCommand(one.stream, 1, one.fingerprint, NOW)
+        receipts = super().store(appends, stored_events)
+        if is_lost:
+            raise OperationalError
+        return receipts
+
+    def stored_commands(self, keys: Sequence[CommandKey]) -> dict[CommandKey, StoredCommand]:
+        return {key: self.commands[key] for key in keys if key in self.commands}
+
+    def heads(self, streams: Sequence[UUID]) -> dict[UUID, int]:
+        stored = {one.stream for one in self.commands.values()}
+        return {stream: int(stream in stored) for stream in streams}
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_what_a_lost_connection_left_in_doubt_is_looked_up_and_stored_once(
+    landed: bool,
+) -> None:
+    recorder = LosesItsConnection(landed=landed)
+    writer = Writer(recorder, "test")
+    given = append()
+    writer.start()
+    receipt = await writer.append(given, ())
+    await asyncio.to_thread(writer.close)
+    assert receipt == Receipt(given.stream, 1, NOW), "not as one that was stored before"
+    assert recorder.stored == [[given]]

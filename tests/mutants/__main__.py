@@ -1,8 +1,9 @@
 """`make mutants`: plants each bug of this folder in a copy of the tree; says which test found it.
 
-    python -m tests.mutants [--jobs N] [NAME...]
+    python -m tests.mutants [--jobs N] [--keep FILE] [NAME...]
 
 Exit status 0 only if all were caught. Without names the table of docs/mutants.md is written anew.
+With a file to keep verdicts in, they need not all come from one run: see `tests/mutants/kept.py`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from queue import Queue
 
 from tests.mutants.bench import ROOT, Bench, Verdict
+from tests.mutants.kept import Kept
 from tests.mutants.mutant import Mutant, all_mutants
 
 DOC = ROOT / "docs" / "mutants.md"
@@ -31,11 +33,13 @@ that each still applies.
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--keep", type=Path, help="where caught ones are kept, not tried again")
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     known = {mutant.name: mutant for mutant in all_mutants()}
     chosen = [known[name] for name in given.names] or list(known.values())
-    verdicts = try_all(chosen, given.jobs)
+    kept = Kept(given.keep)
+    verdicts = try_all(chosen, given.jobs, kept)
     missed = [one for one in verdicts if one.caught_by is None]
     for one in missed:
         say(f"\n{one.mutant.name} was not caught: {one.why_not}")
@@ -50,18 +54,22 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def try_all(mutants: Sequence[Mutant], jobs: int) -> list[Verdict]:
+def try_all(mutants: Sequence[Mutant], jobs: int, kept: Kept) -> list[Verdict]:
     with tempfile.TemporaryDirectory(prefix="mutants-") as home:
         benches: Queue[Bench] = Queue()
         for number in range(jobs):
             benches.put(Bench(Path(home) / f"copy-{number}"))
 
         def try_out(mutant: Mutant) -> Verdict:
+            known = kept.of(mutant)
+            if known is not None:
+                return known
             bench = benches.get()
             try:
                 verdict = bench.try_out(mutant)
             finally:
                 benches.put(bench)
+            kept.keep(verdict)
             say(line(verdict))
             return verdict
 

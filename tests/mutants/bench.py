@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from tests.mutants.mutant import Mutant
@@ -18,8 +19,9 @@ HANGS_SECONDS = 100
 """A test that takes longer hangs: it fails."""
 SECONDS_MAX = 600
 """Of one run of pytest."""
-WIDER = ("-m", "not slow")
-"""What is run if none of the named tests catches a mutant."""
+WIDER = ("-m", "not slow", "--ignore", "tests/house/test_mutants.py")
+"""What is run if none of the named tests catches a mutant. That the patch of one that is planted
+does not apply again is no catch."""
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -40,6 +42,8 @@ class Verdict:
     seconds: float
     """Until it was caught."""
     why_not: str = ""
+    rests_on: str = ""
+    """If it was caught: the digest of what was read for that."""
 
 
 class Bench:
@@ -50,6 +54,9 @@ class Bench:
         for name in _tracked():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+        # The tests of the house ask git which files are ours.
+        for arguments in (("init", "--quiet"), ("add", "--all")):
+            subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
     def try_out(self, mutant: Mutant) -> Verdict:
         began = time.monotonic()
@@ -66,7 +73,8 @@ class Bench:
             if clean.status != 0:
                 why = f"{ran.failed} fails without it too:\n{clean.output}"
                 return Verdict(mutant, None, False, seconds, why)
-            return Verdict(mutant, ran.failed, selected is not WIDER, seconds)
+            found = digest(self._folder, mutant, ran.failed)
+            return Verdict(mutant, ran.failed, selected is not WIDER, seconds, rests_on=found)
         return Verdict(mutant, None, False, time.monotonic() - began, "every test passes with it")
 
     def _run(self, *selected: str) -> Ran:
@@ -109,6 +117,13 @@ def _planted(mutant: Mutant, folder: Path) -> Iterator[None]:
     finally:
         for name, copy in kept.items():
             copy.replace(folder / name)
+
+
+def digest(folder: Path, mutant: Mutant, caught_by: str) -> str:
+    """Of the patch, the files that it changes and the file of the test that caught it."""
+    files = [str(mutant.path.relative_to(ROOT)), *mutant.files, caught_by.partition("::")[0]]
+    content = [(folder / name).read_bytes() for name in files if (folder / name).exists()]
+    return sha256(b"\0".join(content)).hexdigest()
 
 
 def git_apply(patch: Path, folder: Path, *options: str) -> None:

@@ -18,6 +18,7 @@ from infra.event_store.answers import ConversationRecorder
 from infra.event_store.mapper import EventMapper
 from infra.event_store.recorder import CommandKey
 from infra.event_store.store import open_recorder
+from infra.event_store.turns import REPEAT_SECONDS_MAX
 from tests.contracts.event_store.appends import TENANT, append
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,7 @@ EQUAL_TURNS = 50_000
 
 EXPLAIN = b"EXPLAIN (ANALYZE, FORMAT JSON) "
 LOCK = "LOCK TABLE conversations.stored_events IN EXCLUSIVE MODE"
+AGED = "UPDATE conversations.turns SET began_at = clock_timestamp() - make_interval(secs => %s)"
 MANY_TURNS = (
     "INSERT INTO conversations.turns (tenant, command, key, asked, attempt, began_at)"
     " SELECT %s, 'call:' || n, %s, 'asked', 0, clock_timestamp() - make_interval(secs => n / 1e3)"
@@ -78,6 +80,23 @@ async def test_a_send_and_its_repeat_that_come_together_are_one_turn(
     await someone.rollback()
     receipts = await asyncio.gather(*sending)
     assert [one.joined for one in receipts] == [None, None, first.command, first.command]
+
+
+@pytest.mark.parametrize(("age_seconds", "is_joined"), [(-60, True), (60, False)])
+async def test_a_turn_is_joined_as_long_as_an_official_client_repeats_itself(
+    conversations: ConversationStore,
+    someone: psycopg.AsyncConnection[Any],
+    age_seconds: int,
+    is_joined: bool,
+) -> None:
+    """A minute before the bound and a minute after it: by a first repeat, and by the same again."""
+    first, again = send(0), send(1)
+    await conversations.append(first)
+    await someone.execute(AGED, (REPEAT_SECONDS_MAX + age_seconds,))
+    await someone.commit()
+    receipts = [await conversations.append(again), await conversations.append(again)]
+    expected = first.command if is_joined else None
+    assert [one.joined for one in receipts] == [expected, expected]
 
 
 class RolledBackOnce(ConversationRecorder):

@@ -221,6 +221,22 @@ def test_a_position_that_never_came_can_be_discarded(db: Db) -> None:
     assert answers(db) == answers_in(broken)
 
 
+def test_a_retry_applies_nothing_in_place_of_a_position_that_never_came(db: Db) -> None:
+    log, broken, now = Partition(), a_conversation(answers=2), [0.0]
+    runner = Runner(Answers(), gap_seconds_max=5, clock=lambda: now[0])
+    runner.create(db)
+    runner.apply(db, log.send([broken[0], *broken[2:]]))
+    now[0] = 6.0
+    runner.apply(db, [])
+    outcome = retry(db, runner.projection, broken[0].stream, by="ann")
+    assert (outcome.applied, outcome.left, outcome.position) == (0, 3, 1)
+    assert outcome.problem == "position 2 is missing"
+    assert answers(db) == []
+    assert still_parked(db, broken) == 1
+    runner.apply(db, log.send(broken[1:2]))
+    assert answers(db) == answers_in(broken)
+
+
 def test_events_that_come_while_somebody_retries_are_not_left_behind(db: Db, url: str) -> None:
     """A retry and the runner take turns: none can add a letter to a stream that was just freed."""
     moody, log = Moody(ValueError()), Partition()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from infra.checks.sagas import sagas as checked
 from infra.sagas import tables
@@ -15,7 +16,10 @@ from sagas.saga import Answer, Answered
 from tests.contracts.sagas.conftest import PATIENCE, SUBJECT, World
 
 DUE = "UPDATE sagas.timers SET due = '-infinity'"
-FREE = "UPDATE sagas.outbox SET taken_until = '-infinity'"
+LATER = "UPDATE sagas.outbox SET taken_until = clock_timestamp() - interval '1 second'"
+"""Whoever has taken the commands has had time enough to send them."""
+FULL = "ALTER TABLE sagas.outbox ADD CONSTRAINT nothing_more CHECK (false) NOT VALID"
+FREED = "ALTER TABLE sagas.outbox DROP CONSTRAINT nothing_more"
 
 
 class Dies:
@@ -101,6 +105,22 @@ async def test_a_death_between_a_timer_and_its_command_loses_neither(world: Worl
     assert len(await world.again(events[-1])) == 1
 
 
+async def test_a_timer_whose_command_cannot_be_written_has_not_fired(world: World) -> None:
+    answer, events = await world.asked()
+    feed, work = await world.feed(), await world.work()
+    await feed.apply(world.records(events))
+    await world.change(DUE)
+    before = await world.state(answer)
+    await world.change(FULL)
+    with pytest.raises(CheckViolation):
+        await work.fire()
+    assert len(await world.waits()) == 1
+    assert await world.state(answer) == before
+    await world.change(FREED)
+    await work.do_all()
+    assert len(await world.again(events[-1])) == 1
+
+
 async def test_a_command_that_is_sent_twice_takes_effect_once(world: World) -> None:
     _, events = await world.asked()
     feed, dying = await world.feed(), await world.work(Dies(world))
@@ -110,7 +130,7 @@ async def test_a_command_that_is_sent_twice_takes_effect_once(world: World) -> N
     await dying.do_all()
     assert len(await world.rows("SELECT * FROM sagas.outbox")) == 1
     assert await next_life.send() == 0  # the other one may live
-    await world.change(FREE)
+    await world.change(LATER)
     assert await next_life.send() == 1
     assert len(await world.again(events[-1])) == 1
     assert await world.rows("SELECT * FROM sagas.outbox") == []
