@@ -13,7 +13,10 @@ SECONDS_MAX = 10.0
 
 
 class Asked:
-    """Answers a number with its double, 13 with an error, and all that come with 99 with one."""
+    """Answers a number with its double, 13 with an error, and all that come with 99 with one.
+
+    The answers come in another order than the questions, as a database's rows may.
+    """
 
     def __init__(self) -> None:
         self.queries: list[list[int]] = []
@@ -25,7 +28,7 @@ class Asked:
         await self.may_answer.wait()
         if 99 in keys:
             raise StoreUnavailable("away")
-        return {key: ValueError("thirteen") if key == 13 else 2 * key for key in keys}
+        return {key: ValueError("13") if key == 13 else 2 * key for key in reversed(keys)}
 
 
 def made(asked: Asked, *, seconds_max: float = SECONDS_MAX) -> Gathered[int, int]:

@@ -94,7 +94,7 @@ def _test(one: Verdict) -> str:
     if one.caught_by is None:
         return "**nobody**"
     path, _, name = one.caught_by.partition("::")
-    return f"`{name.partition('[')[0]}` in {path.removeprefix('tests/')}"
+    return f"`{name}` in {path.removeprefix('tests/')}"
 
 
 if __name__ == "__main__":

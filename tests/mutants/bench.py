@@ -22,7 +22,8 @@ SECONDS_MAX = 600
 WIDER = ("-m", "not slow", "--ignore", "tests/house/test_mutants.py")
 """What is run if none of the named tests catches a mutant. That the patch of one that is planted
 does not apply again is no catch."""
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)
+"""The test, whatever its parameters: what they are called may have spaces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,24 @@ def test_a_kill_in_the_middle_of_a_batch_leaves_nothing_half_done(
     assert runner.offsets(db, TOPIC) == {0: 9}
 
 
+@pytest.mark.parametrize("table", ["positions", "offsets"])
+def test_rows_whose_positions_cannot_be_written_are_not_written_either(
+    runner: Runner, db: Db, table: str
+) -> None:
+    log, first, second = Partition(), a_conversation(), a_conversation()
+    runner.apply(db, log.send(first))
+    batch = log.send(second)
+    refused = f"ALTER TABLE answers_v1_{table} ADD CONSTRAINT full_ CHECK (false) NOT VALID"
+    db.execute(refused)  # type: ignore[arg-type]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        runner.apply(db, batch)
+    assert answers(db) == answers_in(first)
+    assert runner.offsets(db, TOPIC) == {0: len(first)}
+    db.execute(f"ALTER TABLE answers_v1_{table} DROP CONSTRAINT full_")  # type: ignore[arg-type]
+    runner.apply(db, batch)
+    assert answers(db) == answers_in(first) | answers_in(second)
+
+
 def test_two_runners_of_one_projection_do_no_harm(runner: Runner, db: Db) -> None:
     log, recorded = Partition(), a_conversation(answers=4)
     sent = log.send(recorded)

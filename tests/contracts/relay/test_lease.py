@@ -11,7 +11,7 @@ import pytest
 from events.ids import fresh_id
 from infra.event_store.store import prepare_schema
 from infra.event_store.unreachable import WITHDRAWN
-from infra.relay.lease import Held, Lease
+from infra.relay.lease import Held, Lease, StoreWasRestored
 from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow
@@ -117,3 +117,15 @@ async def test_a_released_lease_is_free_at_once(connect: Connect) -> None:
     held = await take(first)
     await first.release(held.epoch)
     assert (await take(second)).epoch == 2
+
+
+async def test_a_store_without_the_event_that_was_sent_last_is_not_led(connect: Connect) -> None:
+    first, _ = await connect(LONG)
+    second, _ = await connect(LONG)
+    held, sent = await take(first), fresh_id()
+    assert await first.advance(held.epoch, 7, sent)
+    await first.release(held.epoch)
+    with pytest.raises(StoreWasRestored) as refused:
+        await second.take()
+    assert (refused.value.position, refused.value.sent, refused.value.found) == (7, sent, None)
+    assert await first.held(held.epoch) is not None  # nobody took it
