@@ -114,7 +114,7 @@ async def test_a_timer_whose_command_cannot_be_written_has_not_fired(world: Worl
     await world.change(FULL)
     with pytest.raises(CheckViolation):
         await work.fire()
-    assert len(await world.waits()) == 1
+    assert await world.rows("SELECT count(*) FROM sagas.timers") == [(1,)]
     assert await world.state(answer) == before
     await world.change(FREED)
     await work.do_all()
