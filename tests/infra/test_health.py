@@ -31,3 +31,20 @@ async def test_what_is_only_told_decides_nothing() -> None:
     report = await health.check()
     assert (report.commands_ready, report.answers_ready) == (True, True)
     assert report.dependencies["projections"] == "2 streams parked"
+
+
+@pytest.mark.parametrize(
+    ("away", "commands_ready"), [("postgres", False), ("kafka", True), ("engines", True)]
+)
+async def test_whatever_is_away_no_answers_can_be_given_and_commands_only_need_their_store(
+    away: str, commands_ready: bool
+) -> None:
+    async def well() -> str:
+        return READY
+
+    async def silent() -> str:
+        return "no answer"
+
+    checks = dict.fromkeys(["postgres", "kafka", "engines"], well) | {away: silent}
+    report = await Health(checks, commands_need=["postgres"]).check()
+    assert (report.commands_ready, report.answers_ready) == (commands_ready, False)

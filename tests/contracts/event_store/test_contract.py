@@ -193,6 +193,26 @@ async def test_open_answers_are_counted_by_tenant_until_they_end(store: Store) -
     assert row.ended
 
 
+async def test_those_who_ask_together_each_get_their_own(store: Store) -> None:
+    """In whatever order the rows come back, and also beside one that nobody knows."""
+    given = [(AnswerId(fresh_id()), fresh_id()) for _ in range(20)]
+    for answer, stream in reversed(given[1:]):
+        await store.append(append(asked(stream, answer), stream=stream))
+    rows = await asyncio.gather(*(store.find_answer(answer) for answer, _ in given))
+    streams = await asyncio.gather(*(store.load(stream) for _, stream in given))
+    both = await asyncio.gather(*(store.find_asked(*one) for one in given))
+    assert rows[0] is None
+    assert list(streams[0]) == []
+    for (answer, stream), row, events in zip(given[1:], rows[1:], streams[1:], strict=True):
+        assert row is not None
+        assert (row.answer, row.conversation) == (answer, stream)
+        assert [one.stream for one in events] == [stream]
+    for (_, stream), (row, loaded) in zip(given, both, strict=True):
+        assert not isinstance(loaded, Exception)
+        assert [one.stream for one in loaded] == ([] if row is None else [row.conversation])
+        assert row is None or row.conversation == stream
+
+
 async def test_a_refused_append_leaves_no_trace_in_the_index(store: Store) -> None:
     stream, answer = fresh_id(), AnswerId(fresh_id())
     await store.append(append(stream=stream))
