@@ -51,8 +51,8 @@ faults: $(STAMPS)/dev ## kill, pause and starve everything, ROUNDS=20 times; wri
 bench: $(STAMPS)/dev $(if $(PEERS),peers) ## measure; PEERS=1 compares, ARGS="--only NAME" runs a part
 	@$(PY) -m tests.bench $(if $(PEERS),--peers) $(ARGS)
 
-mutants: $(STAMPS)/dev ## plant known bugs, one by one, and say which test finds each (some minutes)
-	@$(PY) -m tests.mutants
+mutants: $(STAMPS)/dev ## plant known bugs, one by one, and say which test finds each (half an hour, then less)
+	@$(PY) -m tests.mutants --keep build/mutants.jsonl
 
 demo-model: .venv-train/stamps/train ## train the demo model again (torch; downloads gigabytes)
 	@.venv-train/bin/python demo_model/make_model.py

@@ -24,8 +24,10 @@ INTRO = """# Planted bugs
 
 Written by `make mutants`, which plants each of these bugs in a copy of the tree and runs the tests
 that are named for it, then the other quick ones. A bug counts as caught if a test fails with it and
-passes without it. The patches are in [tests/mutants](../tests/mutants); a test of the house holds
-that each still applies.
+passes without it; seconds are those until then, on a machine of two cores with other work to do.
+What was caught is not tried again while the patch, the files that it changes and the file of the
+test that caught it stay as they are. The patches are in [tests/mutants](../tests/mutants); a test
+of the house holds that each still applies.
 
 """
 

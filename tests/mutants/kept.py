@@ -48,5 +48,6 @@ class Kept:
             "seconds": round(verdict.seconds, 1),
             "rests_on": verdict.rests_on,
         }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self._path.open("a") as file:
             file.write(json.dumps(one) + "\n")
