@@ -30,7 +30,6 @@ DELAY_SECONDS_MAX = 60.0
 CATALOGUE: Final[dict[str, str]] = {
     # whoever writes to an event store: gateway, recorder, sagas, command line
     "store.before_append": "a command is decided | nothing of it is in Postgres",
-    "store.before_commit": "the rows of a group of commands are written | they are committed",
     "store.after_append": "a group of commands is committed | anybody is told",
     "store.before_keep": "a command without events is decided | its id is kept",
     "store.after_keep": "the id of a command without events is kept | anybody is told",

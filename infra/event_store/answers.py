@@ -7,7 +7,7 @@ Deletions stand beside it: whoever has the id of an answer must not read for eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -16,11 +16,13 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL
 
+from commands.store import Append
 from events.conversations import AnswerEnded, AnswerRequested, ConversationDeleted
-from events.envelope import Recorded
+from events.envelope import Event, Recorded
 from events.ids import AnswerId, ConversationId, TenantId
+from infra.event_store.appending import Part
 from infra.event_store.content_keys import ContentKeyRecorder
-from infra.event_store.recorder import EVENTS_TABLE, Group
+from infra.event_store.recorder import EVENTS_TABLE, Group, stored_by_stream
 from infra.event_store.turns import REPEAT_SECONDS_MAX, Turns
 
 STOPPED_READABLE_SECONDS = 60.0
@@ -64,17 +66,25 @@ CREATE_DELETED = SQL(
     " deleted_at timestamptz NOT NULL DEFAULT clock_timestamp())"
 )
 INSERT_DELETED = SQL(
-    "INSERT INTO {schema}.deleted_conversations (conversation) SELECT unnest(%s::uuid[])"
+    "INSERT INTO {schema}.deleted_conversations (conversation) SELECT unnest(deleted_streams)"
     " ON CONFLICT DO NOTHING"
 )
 INSERT_ANSWERS = SQL(
     "INSERT INTO {schema}.answers (answer, tenant, conversation, deadline_seconds)"
-    " SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::double precision[])"
+    " SELECT * FROM unnest(asked_answers, asked_tenants, asked_conversations, asked_deadlines)"
 )
 END_ANSWERS = SQL(
     "UPDATE {schema}.answers SET ended_at = clock_timestamp()"
-    " WHERE answer = ANY(%s::uuid[]) AND ended_at IS NULL"
+    " WHERE answer = ANY(ended_answers) AND ended_at IS NULL"
 )
+ASKED_COLUMNS = {
+    "asked_answers": "uuid",
+    "asked_tenants": "uuid",
+    "asked_conversations": "uuid",
+    "asked_deadlines": "float8",
+}
+ENDED_COLUMNS = {"ended_answers": "uuid"}
+DELETED_COLUMNS = {"deleted_streams": "uuid"}
 SELECT_ANSWERS = SQL(
     "SELECT answer, tenant, answers.conversation, ended_at IS NOT NULL AS ended,"
     " extract(epoch FROM clock_timestamp() - asked_at)::float8 AS age_seconds, deadline_seconds,"
@@ -105,78 +115,88 @@ class ConversationRecorder(ContentKeyRecorder):
         events_table_name: str = EVENTS_TABLE,
         repeat_seconds_max: float = REPEAT_SECONDS_MAX,
     ) -> None:
-        super().__init__(datastore, events_table_name=events_table_name)
         self.turns = Turns(datastore, events_table_name, repeat_seconds_max=repeat_seconds_max)
+        super().__init__(datastore, events_table_name=events_table_name)
         self.sql_create_statements += [self._sql(CREATE_ANSWERS), self._sql(CREATE_OPEN_ANSWERS)]
         self.sql_create_statements += [self._sql(CREATE_DELETED), *self.turns.create]
-        self._insert_deleted = self._query(INSERT_DELETED)
-        self._insert_answers = self._query(INSERT_ANSWERS)
-        self._end_answers = self._query(END_ANSWERS)
         self._select_answers = self._query(SELECT_ANSWERS)
         self._count_open = self._query(COUNT_OPEN)
 
-    def _insert_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> None:
-        super()._insert_events(curs, stored_events, **kwargs)
-        group: Group | None = kwargs.get("group")
-        if group is None:
-            return
-        self.turns.begin(curs, group.new)
-        asked: list[tuple[Recorded, AnswerRequested]] = []
-        ended: list[AnswerId] = []
-        deleted: list[ConversationId] = []
-        for append in group.new:
-            for recorded in append.events:
-                event = recorded.event
-                if isinstance(event, AnswerRequested):
-                    asked.append((recorded, event))
-                elif isinstance(event, AnswerEnded):
-                    ended.append(event.answer)
-                elif isinstance(event, ConversationDeleted):
-                    deleted.append(event.conversation)
-        if asked:
-            curs.execute(
-                self._insert_answers,
-                (
-                    [event.answer for _, event in asked],
-                    [recorded.meta.tenant for recorded, _ in asked],
-                    [event.conversation for _, event in asked],
-                    [event.deadline_seconds for _, event in asked],
-                ),
-            )
-        if ended:
-            curs.execute(self._end_answers, (ended,))
-        if deleted:
-            curs.execute(self._insert_deleted, (deleted,))
+    def _parts(self) -> list[Part]:
+        return [
+            *super()._parts(),
+            self.turns.part,
+            Part(ASKED_COLUMNS, INSERT_ANSWERS, _asked),
+            Part(ENDED_COLUMNS, END_ANSWERS, _ended),
+            Part(DELETED_COLUMNS, INSERT_DELETED, _deleted),
+        ]
 
-    def _join(self, curs: Cursor[DictRow], group: Group) -> None:
-        self.turns.join_group(curs, group)
+    def _may_join(self, group: Group) -> bool:
+        return self.turns.may_join(group)
+
+    def _join(self, cursor: Cursor[DictRow], group: Group) -> None:
+        self.turns.join_group(cursor, group)
 
     def find_answers(self, answers: Sequence[UUID]) -> dict[UUID, AnswerRow]:
         """Those that there are."""
         with self.datastore.get_connection() as connection:
-            return self._answers_of(connection, answers)
+            return _answer_rows(self._ask_answers(connection, answers))
 
     def asked(
         self, answers: Sequence[UUID], streams: Sequence[UUID]
     ) -> tuple[dict[UUID, AnswerRow], dict[UUID, list[StoredEvent]]]:
         """What the index knows of the answers, then the streams: never older than that."""
         with self.datastore.get_connection() as connection:
-            return self._answers_of(connection, answers), self._streams_of(connection, streams)
+            with connection.pipeline():  # one way there and back
+                rows = self._ask_answers(connection, answers)
+                events = self._ask_streams(connection, streams)
+            return _answer_rows(rows), stored_by_stream(streams, events)
 
-    def _answers_of(
+    def _ask_answers(
         self, connection: Connection[DictRow], answers: Sequence[UUID]
-    ) -> dict[UUID, AnswerRow]:
+    ) -> Cursor[DictRow]:
         values = (self.stopped_readable_seconds, list(answers))
-        rows = connection.execute(self._select_answers, values, binary=True)
-        return {row["answer"]: _answer_row(row) for row in rows}
+        return connection.execute(self._select_answers, values, binary=True)
 
     def unanswered(self) -> dict[UUID, int]:
         """How many answers of each tenant are open; tenants with none are left out."""
         with self.datastore.get_connection() as connection:
             rows = connection.execute(self._count_open).fetchall()
         return {row["tenant"]: row["open"] for row in rows}
+
+
+E = TypeVar("E", bound=Event)
+
+
+def _events(appends: Sequence[Append], kind: type[E]) -> list[tuple[Recorded, E]]:
+    return [
+        (recorded, recorded.event)
+        for append in appends
+        for recorded in append.events
+        if isinstance(recorded.event, kind)
+    ]
+
+
+def _asked(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+    asked = _events(appends, AnswerRequested)
+    return (
+        [event.answer for _, event in asked],
+        [recorded.meta.tenant for recorded, _ in asked],
+        [event.conversation for _, event in asked],
+        [float(event.deadline_seconds) for _, event in asked],
+    )
+
+
+def _ended(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+    return ([event.answer for _, event in _events(appends, AnswerEnded)],)
+
+
+def _deleted(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+    return ([event.conversation for _, event in _events(appends, ConversationDeleted)],)
+
+
+def _answer_rows(rows: Cursor[DictRow]) -> dict[UUID, AnswerRow]:
+    return {row["answer"]: _answer_row(row) for row in rows}
 
 
 def _answer_row(row: DictRow) -> AnswerRow:

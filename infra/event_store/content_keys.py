@@ -9,15 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresDatastore
-from psycopg import Cursor
-from psycopg.rows import DictRow
 from psycopg.sql import SQL
 
 from commands.store import Append
 from events.sealing import ContentKey
-from infra.event_store.recorder import EVENTS_TABLE, EventRecorder, Group
+from infra.event_store.appending import Part
+from infra.event_store.recorder import EVENTS_TABLE, EventRecorder
 
 UNSTORED_SECONDS_MAX = 7_200.0
 """The default of the setting of this name."""
@@ -39,13 +37,17 @@ CREATE_KEPT_KEYS = SQL(
 )
 INSERT_KEYS = SQL(
     "INSERT INTO {schema}.content_keys (stream, key, expires_at)"
-    " SELECT stream, key, clock_timestamp() + make_interval(secs => %s)"
-    " FROM unnest(%s::uuid[], %s::bytea[]) AS fresh (stream, key)"
+    " SELECT fresh.stream, fresh.key, appended_at + make_interval(secs => fresh.seconds)"
+    " FROM unnest(fresh_streams, fresh_keys, fresh_seconds) AS fresh (stream, key, seconds)"
 )
 EXTEND_KEYS = SQL(
-    "UPDATE {schema}.content_keys SET expires_at = clock_timestamp() + make_interval(secs => %s)"
-    " WHERE stream = ANY(%s::uuid[]) AND key IS NOT NULL"
+    "UPDATE {schema}.content_keys AS kept"
+    " SET expires_at = appended_at + make_interval(secs => used.seconds)"
+    " FROM unnest(used_streams, used_seconds) AS used (stream, seconds)"
+    " WHERE kept.stream = used.stream AND kept.key IS NOT NULL"
 )
+FRESH_COLUMNS = {"fresh_streams": "uuid", "fresh_keys": "bytea", "fresh_seconds": "float8"}
+USED_COLUMNS = {"used_streams": "uuid", "used_seconds": "float8"}
 SELECT_KEYS = SQL(
     "SELECT stream, key FROM {schema}.content_keys"
     " WHERE stream = ANY(%s::uuid[]) AND key IS NOT NULL"
@@ -77,25 +79,24 @@ class ContentKeyRecorder(EventRecorder):
             self._sql(CREATE_CONTENT_KEYS),
             self._sql(CREATE_KEPT_KEYS),
         ]
-        self._insert_keys = self._query(INSERT_KEYS)
-        self._extend_keys = self._query(EXTEND_KEYS)
         self._select_keys = self._query(SELECT_KEYS)
         self._destroy_keys = self._query(DESTROY_KEYS)
 
-    def _insert_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> None:
-        super()._insert_events(curs, stored_events, **kwargs)
-        group: Group | None = kwargs.get("group")
-        if group is None:
-            return
-        fresh, used = keys_of(group.new)
-        if fresh:
-            streams, secrets = [key.id for key in fresh], [key.secret for key in fresh]
-            curs.execute(self._insert_keys, (self.unstored_seconds_max, streams, secrets))
-        if used:
-            streams = [key.id for key in used]
-            curs.execute(self._extend_keys, (self.unstored_seconds_max, streams))
+    def _parts(self) -> list[Part]:
+        return [
+            *super()._parts(),
+            Part(FRESH_COLUMNS, INSERT_KEYS, self._fresh),
+            Part(USED_COLUMNS, EXTEND_KEYS, self._used),
+        ]
+
+    def _fresh(self, appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+        fresh, _ = keys_of(appends)
+        seconds = [self.unstored_seconds_max] * len(fresh)
+        return [key.id for key in fresh], [key.secret for key in fresh], seconds
+
+    def _used(self, appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+        _, used = keys_of(appends)
+        return [key.id for key in used], [self.unstored_seconds_max] * len(used)
 
     def content_keys(self, ids: Iterable[UUID]) -> dict[UUID, ContentKey]:
         """Those of the keys that are still kept."""

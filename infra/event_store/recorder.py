@@ -1,9 +1,4 @@
-"""eventsourcing's recorder for Postgres, with our rows in the transaction of each append.
-
-Order matters inside the transaction. The table lock comes first: a notification id is taken at the
-insert and seen at the commit, so without the lock a reader that tails by notification id skips what
-commits late. Under it no other append runs, so rows can be touched in any order without deadlock.
-"""
+"""eventsourcing's recorder for Postgres, with our rows in the transaction of each append."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,20 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
+from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Connection, Cursor
-from psycopg.errors import PipelineAborted
-from psycopg.rows import DictRow, tuple_row
+from psycopg.rows import DictRow, TupleRow, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
 from commands.store import Append, Receipt
+from infra.event_store.appending import Appending, Part
 from infra.event_store.datastore import UnsafeSetting, refuse_unsafe_settings
 from infra.failpoints import hit
 
 EVENTS_TABLE = "stored_events"
-ABORTED_ATTEMPTS_MAX = 5
-"""Once in 300 conflicts the reason was missing; on a quick machine it may be each time."""
 CommandKey = tuple[UUID, str]
 """Tenant and command id."""
 
@@ -39,19 +32,14 @@ class StoredCommand:
     stored_at: datetime
 
 
-class Unexplained(IntegrityError):
-    """A statement was refused, so that nothing was stored; psycopg did not say for what reason."""
-
-
 @dataclass(slots=True)
 class Group:
     """The commands of one transaction, and what became of each."""
 
     appends: Sequence[Append]
-    stored_at: dict[CommandKey, datetime] = field(default_factory=dict)
+    stored_at: datetime | None = None
     joined: dict[CommandKey, Receipt] = field(default_factory=dict)
     """Repeats of what is stored already: nothing of them is stored."""
-    cursor: Cursor[DictRow] | None = None
 
     @property
     def new(self) -> list[Append]:
@@ -59,10 +47,13 @@ class Group:
         return [one for one in self.appends if (one.tenant, one.command) not in self.joined]
 
     def receipts(self) -> dict[CommandKey, Receipt]:
+        """Raises LookupError before they are stored."""
+        if self.stored_at is None:
+            raise LookupError("nothing has been stored yet")
         stored = {}
         for append in self.new:
             last, key = append.events[-1], (append.tenant, append.command)
-            stored[key] = Receipt(last.stream, last.position, self.stored_at[key])
+            stored[key] = Receipt(last.stream, last.position, self.stored_at)
         return {**stored, **self.joined}
 
 
@@ -82,11 +73,17 @@ CREATE_COMMANDS = SQL(
     " PRIMARY KEY (tenant, command))"
 )
 INSERT_COMMANDS = SQL(
-    "INSERT INTO {schema}.commands (tenant, command, stream, position, fingerprint)"
-    " SELECT * FROM unnest("
-    "%s::uuid[], %s::text[], %s::uuid[], %s::bigint[], %s::bytea[])"
-    " RETURNING tenant, command, stored_at"
+    "INSERT INTO {schema}.commands (tenant, command, stream, position, fingerprint, stored_at)"
+    " SELECT *, appended_at FROM unnest(command_tenants, command_names, command_streams,"
+    " command_positions, command_fingerprints)"
 )
+COMMAND_COLUMNS = {
+    "command_tenants": "uuid",
+    "command_names": "text",
+    "command_streams": "uuid",
+    "command_positions": "bigint",
+    "command_fingerprints": "bytea",
+}
 KEEP_COMMAND = SQL(
     "INSERT INTO {schema}.commands (tenant, command, stream, position, fingerprint)"
     " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
@@ -94,11 +91,6 @@ KEEP_COMMAND = SQL(
 SELECT_COMMANDS = SQL(
     "SELECT tenant, command, stream, position, fingerprint, stored_at FROM {schema}.commands"
     " JOIN unnest(%s::uuid[], %s::text[]) AS wanted (tenant, command) USING (tenant, command)"
-)
-INSERT_EVENTS = SQL(
-    "INSERT INTO {schema}.{table} (originator_id, originator_version, topic, state)"
-    " SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])"
-    " RETURNING notification_id"
 )
 SELECT_STREAMS = SQL(
     "SELECT originator_id, originator_version, topic, state FROM {schema}.{table}"
@@ -128,13 +120,14 @@ class EventRecorder(PostgresApplicationRecorder):
         self.sql_create_statements.remove(self.sql_create_pg_function_insert_events)
         self.sql_create_statements.append(self._sql(CREATE_COMMANDS))
         self.channel_name = f"{datastore.schema}_{events_table_name}"
-        self._insert_rows = self._query(INSERT_EVENTS)
-        self.lock_table_statements = [
-            statement.as_bytes(None) if isinstance(statement, Composed) else statement
-            for statement in self.lock_table_statements
-        ]
-        self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_bytes(None)
-        self._insert_commands = self._query(INSERT_COMMANDS)
+        self._appending = Appending(
+            datastore.schema,
+            events_table_name,
+            self.channel_name,
+            self._parts(),
+            lock_seconds_max=datastore.lock_timeout,
+        )
+        self.sql_create_statements.append(self._appending.create)
         self._keep_command = self._query(KEEP_COMMAND)
         self._select_commands = self._query(SELECT_COMMANDS)
         self._select_heads = self._query(SELECT_HEADS)
@@ -156,8 +149,7 @@ class EventRecorder(PostgresApplicationRecorder):
     ) -> dict[CommandKey, Receipt]:
         """Stores the commands with their events, all or none; gives the receipt of each.
 
-        Raises IntegrityError if any position or command id is taken (Unexplained, if that is likely
-        and no more is known), OperationalError or
+        Raises IntegrityError if any position or command id is taken, OperationalError or
         InterfaceError if the connection was lost: then it is unknown whether it was committed.
         """
         group = Group(appends)
@@ -165,92 +157,39 @@ class EventRecorder(PostgresApplicationRecorder):
         return group.receipts()
 
     def insert_events(
-        self, stored_events: Sequence[StoredEvent], **kwargs: Any
+        self, stored_events: Sequence[StoredEvent], *, group: Group | None = None, **kwargs: Any
     ) -> Sequence[int] | None:
-        once = PostgresApplicationRecorder.insert_events.__wrapped__
-        for attempt in range(ABORTED_ATTEMPTS_MAX):
-            try:
-                result: Sequence[int] | None = once(self, stored_events, **kwargs)
-                return result
-            except OperationalError as error:
-                # Now and then psycopg reports a refused statement by the one behind it, as a
-                # pipeline that was aborted. Nothing was stored: the next try tells the reason.
-                if not isinstance(error.__cause__, PipelineAborted):
-                    raise
-                if attempt + 1 == ABORTED_ATTEMPTS_MAX:
-                    raise Unexplained(str(error)) from error
-        raise AssertionError("the last attempt returns or raises")
+        group = group or Group(())
+        with self.datastore.get_connection() as connection:
+            if not self._may_join(group):
+                return self.append_in(connection.cursor(), stored_events, group)
+            with connection.transaction():
+                cursor = connection.cursor()
+                self._lock_table(cursor)
+                self._join(cursor, group)
+                return self.append_in(cursor, stored_events, group)
 
-    def _insert_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> None:
-        super()._lock_table(curs)
-        group: Group | None = kwargs.get("group")
-        if group is None:
-            return
-        group.joined.clear()  # what an attempt joined that was rolled back is not joined
-        self._join(curs, group)
-        appends = group.new
-        if not appends:
-            return
-        # A cursor of its own: in a pipeline its rows arrive after the library has closed `curs`.
-        group.cursor = curs.connection.cursor()
-        group.cursor.execute(
-            self._insert_commands,
-            (
-                [append.tenant for append in appends],
-                [append.command for append in appends],
-                [append.stream for append in appends],
-                [append.events[-1].position for append in appends],
-                [append.fingerprint for append in appends],
-            ),
-        )
-
-    def _join(self, curs: Cursor[DictRow], group: Group) -> None:
-        """Fills in `group.joined`, before anything is stored."""
-
-    def _lock_table(self, curs: Cursor[DictRow]) -> None:
-        """Held already: `_insert_events` comes first in the library's transaction."""
-
-    def _notify_channel(self, curs: Cursor[DictRow]) -> None:
-        curs.execute(self._notify)
-
-    def _insert_stored_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> None:
-        group: Group | None = kwargs.get("group")
-        if group is not None and group.joined:
+    def append_in(
+        self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent], group: Group
+    ) -> list[int]:
+        """Stores what of the group was not joined, in the transaction of the cursor's connection
+        if there is one; the notification ids."""
+        if group.joined:
             streams = {append.stream for append in group.new}
             stored_events = [one for one in stored_events if one.originator_id in streams]
-            if not stored_events:
-                return
-        self._notify_channel(curs)
-        # Arrays of columns are sent in binary; the library's array of rows as text, escaped twice.
-        curs.execute(
-            self._insert_rows,
-            (
-                [event.originator_id for event in stored_events],
-                [event.originator_version for event in stored_events],
-                [event.topic for event in stored_events],
-                [event.state for event in stored_events],
-            ),
-            binary=True,
-        )
-
-    def _fetch_ids_after_insert_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> Sequence[int] | None:
-        group: Group | None = kwargs.get("group")
-        if group is not None and not group.new:
-            return []
-        if group is not None and group.cursor is not None:
-            group.stored_at = {
-                (row["tenant"], row["command"]): row["stored_at"] for row in group.cursor.fetchall()
-            }
-            group.cursor.close()
-        ids = super()._fetch_ids_after_insert_events(curs, stored_events, **kwargs)
-        hit("store.before_commit")
+        group.stored_at, ids = self._appending.append(cursor, group.new, stored_events)
         return ids
+
+    def _parts(self) -> list[Part]:
+        """What is written beside the events."""
+        return [Part(COMMAND_COLUMNS, INSERT_COMMANDS, _command_values)]
+
+    def _may_join(self, group: Group) -> bool:
+        """Whether one of the group may be a repeat of what is stored."""
+        return False
+
+    def _join(self, cursor: Cursor[DictRow], group: Group) -> None:
+        """Fills in `group.joined`, under the table lock, before anything is stored."""
 
     def keep_command(
         self, key: CommandKey, fingerprint: bytes, stream: UUID, position: int
@@ -275,16 +214,13 @@ class EventRecorder(PostgresApplicationRecorder):
     def select_streams(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
         """All events of each of these streams, in order; one query for all."""
         with self.datastore.get_connection() as connection:
-            return self._streams_of(connection, streams)
+            return stored_by_stream(streams, self._ask_streams(connection, streams))
 
-    def _streams_of(
+    def _ask_streams(
         self, connection: Connection[DictRow], streams: Sequence[UUID]
-    ) -> dict[UUID, list[StoredEvent]]:
-        found: dict[UUID, list[StoredEvent]] = {stream: [] for stream in streams}
+    ) -> Cursor[TupleRow]:
         cursor = connection.cursor(row_factory=tuple_row)
-        for row in cursor.execute(self._select_streams, (list(streams),), binary=True):
-            found[row[0]].append(StoredEvent(*row))
-        return found
+        return cursor.execute(self._select_streams, (list(streams),), binary=True)
 
     def stored_commands(self, keys: Sequence[CommandKey]) -> dict[CommandKey, StoredCommand]:
         """Those of the commands that were stored."""
@@ -303,3 +239,23 @@ class EventRecorder(PostgresApplicationRecorder):
         with self.datastore.get_connection() as connection:
             rows = connection.execute(self._select_heads, (list(streams),)).fetchall()
         return {row["stream"]: row["head"] or 0 for row in rows}
+
+
+def stored_by_stream(
+    streams: Sequence[UUID], rows: Cursor[TupleRow]
+) -> dict[UUID, list[StoredEvent]]:
+    """The events of each stream, from rows in their order."""
+    found: dict[UUID, list[StoredEvent]] = {stream: [] for stream in streams}
+    for row in rows:
+        found[row[0]].append(StoredEvent(*row))
+    return found
+
+
+def _command_values(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+    return (
+        [append.tenant for append in appends],
+        [append.command for append in appends],
+        [append.stream for append in appends],
+        [append.events[-1].position for append in appends],
+        [append.fingerprint for append in appends],
+    )

@@ -16,6 +16,7 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from commands.store import Append, Attempt, Receipt
+from infra.event_store.appending import Part
 from infra.event_store.recorder import CommandKey, Group
 
 REPEAT_SECONDS_MAX = 720.0
@@ -44,8 +45,15 @@ CREATE_TURNS_JOINED = SQL(
 CREATE_TURNS_BEGAN = SQL("CREATE INDEX IF NOT EXISTS turns_began ON {schema}.turns (began_at)")
 INSERT_TURNS = SQL(
     "INSERT INTO {schema}.turns (tenant, command, key, asked, attempt) SELECT * FROM"
-    " unnest(%s::uuid[], %s::text[], %s::uuid[], %s::bytea[], %s::integer[])"
+    " unnest(turn_tenants, turn_commands, turn_keys, turn_bodies, turn_attempts)"
 )
+TURN_COLUMNS = {
+    "turn_tenants": "uuid",
+    "turn_commands": "text",
+    "turn_keys": "uuid",
+    "turn_bodies": "bytea",
+    "turn_attempts": "integer",
+}
 # Two looks, each by an index: an OR of them would read and sort every equal turn.
 FIND_TURN = SQL(
     "SELECT tenant, command FROM ("
@@ -93,10 +101,12 @@ class Turns:
         self._seconds = repeat_seconds_max
         creating = (CREATE_TURNS, CREATE_TURNS_ASKED, CREATE_TURNS_JOINED, CREATE_TURNS_BEGAN)
         self.create = [self._sql(statement) for statement in creating]
-        self._insert, self._settle, self._sweep, self._lock = (
+        self._settle, self._sweep, self._lock = (
             self._sql(statement).as_bytes(None)
-            for statement in (INSERT_TURNS, SETTLE_TURNS, SWEEP_TURNS, LOCK_EVENTS)
+            for statement in (SETTLE_TURNS, SWEEP_TURNS, LOCK_EVENTS)
         )
+        self.part = Part(TURN_COLUMNS, INSERT_TURNS, _begun)
+        """Writes down the turns that commands begin."""
         self.find_one = self._sql(FIND_TURN).as_bytes(None)
         self.join_one = self._sql(JOIN_TURN, find=self._sql(FIND_TURN)).as_bytes(None)
 
@@ -106,33 +116,17 @@ class Turns:
 
     # In the transaction of an append, under the table lock ---------------------------------------
 
+    def may_join(self, group: Group) -> bool:
+        """Whether one of them may be a repeat."""
+        return any(one.attempt is not None and one.attempt.number > 0 for one in group.appends)
+
     def join_group(self, curs: Cursor[DictRow], group: Group) -> None:
-        """Joins the repeats of a group to their turns: one round trip, only if there are any."""
-        asked = []
+        """Joins the repeats of a group to their turns."""
         for append in group.appends:
             if append.attempt is not None and append.attempt.number > 0:
-                cursor = curs.connection.cursor()
-                self._ask(cursor, self.join_one, append.command, append.attempt)
-                asked.append((append, cursor))
-        for append, cursor in asked:
-            receipt = _joined(cursor)
-            if receipt is not None:
-                group.joined[append.tenant, append.command] = receipt
-
-    def begin(self, curs: Cursor[DictRow], appends: Sequence[Append]) -> None:
-        """Writes down the turns that these commands begin."""
-        begun = [(one, one.attempt) for one in appends if one.attempt is not None]
-        if begun:
-            curs.execute(
-                self._insert,
-                (
-                    [append.tenant for append, _ in begun],
-                    [append.command for append, _ in begun],
-                    [attempt.key for _, attempt in begun],
-                    [attempt.asked for _, attempt in begun],
-                    [attempt.number for _, attempt in begun],
-                ),
-            )
+                receipt = _joined(self._ask(curs, self.join_one, append.command, append.attempt))
+                if receipt is not None:
+                    group.joined[append.tenant, append.command] = receipt
 
     # On its own -----------------------------------------------------------------------------------
 
@@ -176,6 +170,17 @@ class Turns:
             "number": attempt.number,
             "seconds": self._seconds,
         }
+
+
+def _begun(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:
+    begun = [(one, one.attempt) for one in appends if one.attempt is not None]
+    return (
+        [append.tenant for append, _ in begun],
+        [append.command for append, _ in begun],
+        [attempt.key for _, attempt in begun],
+        [attempt.asked for _, attempt in begun],
+        [attempt.number for _, attempt in begun],
+    )
 
 
 def _joined(curs: Cursor[DictRow]) -> Receipt | None:

@@ -25,7 +25,7 @@ from psycopg_pool import PoolTimeout
 
 from commands.errors import CommandReused, StoreSaturated, StoreUnavailable
 from commands.store import Append, Attempt, PositionTaken, Receipt
-from infra.event_store.recorder import CommandKey, StoredCommand, Unexplained
+from infra.event_store.recorder import CommandKey, StoredCommand
 from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.event_store")
@@ -267,8 +267,6 @@ class Writer:
                 waiting.outcome = _outcome_of_stored(waiting, stored)
             elif heads[waiting.append.stream] != waiting.append.events[0].position - 1:
                 waiting.outcome = PositionTaken()
-            elif isinstance(error, Unexplained) and len(group) == 1:
-                waiting.outcome = StoreUnavailable("Postgres refused it without a reason")
             elif error is not None and len(group) == 1:
                 waiting.outcome = error  # some other rule of the tables: no retry will help
             else:

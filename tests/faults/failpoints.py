@@ -30,7 +30,7 @@ OF_ONE_COMMAND = ("rebuild", "prepare")
 AFTER_A_REFUSAL = "projections.after_refusal"
 WRITERS = {
     "gateway": frozenset(name for name in CATALOGUE if name.startswith("store.")),
-    "recorder": frozenset({"store.before_append", "store.before_commit", "store.after_append"}),
+    "recorder": frozenset({"store.before_append", "store.after_append"}),
 }
 """Whose side effects those of the event store are."""
 

@@ -12,7 +12,7 @@ from gateway.log.ports import EventLog, Logged, Step, Unreadable, Wanted
 from infra.event_log import PostgresLog
 from infra.event_log import postgres as postgres_log
 from infra.event_store.mapper import EventMapper
-from infra.event_store.recorder import EventRecorder
+from infra.event_store.recorder import EventRecorder, Group
 from infra.event_store.store import open_recorder
 from infra.servers.postgres import PostgresServer
 from tests.contracts.event_log.logs import MINE, NOON, THEIRS, Bench, all_of, minutes
@@ -54,8 +54,7 @@ async def sees_a_late_commit(make: type[EventRecorder], url: str) -> bool:
     given = append()
     rows = [EventMapper().encode(one) for one in given.events]
     with recorder.datastore.transaction(commit=True) as slow:
-        recorder._insert_events(slow, rows)
-        recorder._insert_stored_events(slow, rows)
+        recorder.append_in(slow, rows, Group([given]))
         quick = asyncio.create_task(asyncio.to_thread(store, recorder, append()))
         with suppress(TimeoutError):  # with the lock it waits
             await asyncio.wait_for(asyncio.shield(quick), MOMENT_SECONDS)

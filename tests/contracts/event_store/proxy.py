@@ -9,10 +9,12 @@ from enum import Enum
 from urllib.parse import urlsplit, urlunsplit
 
 CHUNK_BYTES = 65_536
+APPEND = b"thalweg.conversations."
+"""The types of events: only the call that stores them, and commits, sends them."""
 
 
 class Cut(Enum):
-    """What happens to the next COMMIT."""
+    """What happens to the next append, which is its commit."""
 
     NOT = "nothing"
     BEFORE = "the connection is lost before Postgres gets it"
@@ -55,7 +57,7 @@ async def proxy_before(database_url: str) -> AsyncIterator[Proxy]:
             await asyncio.gather(upward, downward, return_exceptions=True)
             proxy._streams -= {to_client, to_server}
             to_client.transport.abort()
-            to_server.close()  # sends what is left: a COMMIT that was passed on arrives
+            to_server.close()  # sends what is left: an append that was passed on arrives
             with contextlib.suppress(OSError):
                 await to_server.wait_closed()
             tasks.discard(task)
@@ -76,7 +78,7 @@ async def _up(
     proxy: Proxy, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, lost: asyncio.Event
 ) -> None:
     while data := await client.read(CHUNK_BYTES):
-        if b"COMMIT" in data and proxy.next_cut is not Cut.NOT:
+        if APPEND in data and proxy.next_cut is not Cut.NOT:
             cut, proxy.next_cut = proxy.next_cut, Cut.NOT
             proxy.cuts += 1
             if cut is Cut.BEFORE:
@@ -91,6 +93,6 @@ async def _down(
 ) -> None:
     while data := await server.read(CHUNK_BYTES):
         if lost.is_set():
-            return  # this is the answer to the COMMIT: nobody will hear it
+            return  # this is the answer to the append: nobody will hear it
         to_client.write(data)
         await to_client.drain()

@@ -1,11 +1,12 @@
 """Keys of conversations that are not stored, in Postgres: with their events, and gone in time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
-import psycopg
 import pytest
-from eventsourcing.persistence import ProgrammingError
+from eventsourcing.persistence import ProgrammingError, StoredEvent
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from commands.conversations import (
     CONVERSATIONS,
@@ -15,11 +16,16 @@ from commands.submit import Commands
 from events.codec import Undecodable
 from events.ids import fresh_id
 from infra.event_store import ConversationStore
+from infra.event_store.recorder import Group
 from tests.contracts.event_store.appends import append, message
 from tests.contracts.event_store.conftest import SOON
 from tests.contracts.event_store.unstored import WORDS, complete, end, started
 
 pytestmark = pytest.mark.slow
+EXTEND = (
+    "UPDATE conversations.content_keys SET expires_at = expires_at + interval '1 minute'"
+    " WHERE stream = %s"
+)
 
 
 async def test_no_row_of_any_table_has_the_words(conversations: ConversationStore) -> None:
@@ -70,18 +76,23 @@ async def test_a_crash_before_the_commit_leaves_neither_events_nor_key(
     """The connection is cut when all was written and nothing committed."""
     stream = fresh_id()
     recorder = conversations.recorder
-    go_on: Callable[..., object] = recorder._fetch_ids_after_insert_events
+    go_on = recorder.append_in
     cut: list[bool] = []
 
-    def cut_once(curs: psycopg.Cursor[object], *rest: object, **more: object) -> object:
-        done = go_on(curs, *rest, **more)
-        if not cut:
-            cut.append(True)
+    def cut_once(
+        cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent], group: Group
+    ) -> list[int]:
+        if cut:
+            return go_on(cursor, stored_events, group)
+        cut.append(True)
+        with cursor.connection.transaction():
+            ids = go_on(cursor, stored_events, group)
             assert count_keys(conversations) == 0, "not committed yet"
-            curs.connection.close()
-        return done
+            cursor.connection.close()
+            cursor.execute("SELECT 1")
+        return ids
 
-    recorder._fetch_ids_after_insert_events = cut_once  # type: ignore[method-assign,assignment]
+    recorder.append_in = cut_once  # type: ignore[method-assign]
     first = started(stream, message(stream, WORDS))
     assert not (await conversations.append(first)).repeated
     assert cut
@@ -96,7 +107,7 @@ async def test_a_key_that_an_append_has_locked_is_not_destroyed(
     await short_lived.append(started(stream))
     await asyncio.sleep(1.5 * SOON)
     with short_lived.recorder.datastore.transaction(commit=True) as cursor:
-        cursor.execute(short_lived.recorder._extend_keys, (60.0, [stream]))
+        cursor.execute(EXTEND, (stream,))
         assert await short_lived.destroy_keys() == 0
     assert await short_lived.destroy_keys() == 0
     assert (await short_lived.load(stream))[0].sealed is None

@@ -1,22 +1,18 @@
 """Turns on Postgres: what holds up whom, what a rolled back attempt leaves, and what joins cost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
-from psycopg import Cursor
-from psycopg.errors import PipelineAborted
-from psycopg.rows import DictRow
 
 from commands.store import Append, Attempt
 from infra.event_store import ConversationStore
 from infra.event_store.answers import ConversationRecorder
 from infra.event_store.mapper import EventMapper
-from infra.event_store.recorder import CommandKey
 from infra.event_store.store import open_recorder
 from infra.event_store.turns import REPEAT_SECONDS_MAX
 from tests.contracts.event_store.appends import TENANT, append
@@ -97,37 +93,6 @@ async def test_a_turn_is_joined_as_long_as_an_official_client_repeats_itself(
     receipts = [await conversations.append(again), await conversations.append(again)]
     expected = first.command if is_joined else None
     assert [one.joined for one in receipts] == [expected, expected]
-
-
-class RolledBackOnce(ConversationRecorder):
-    """Rolls back the next append that joins something, as psycopg does now and then; what it had
-    joined is settled before it is tried again."""
-
-    settles: CommandKey | None = None
-    rolled_back = False
-
-    def _insert_events(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> None:
-        if self.rolled_back and self.settles is not None:
-            self.turns.settle([self.settles])
-        super()._insert_events(curs, stored_events, **kwargs)
-        if self.settles is not None and not self.rolled_back:
-            assert kwargs["group"].joined
-            self.rolled_back = True
-            raise PipelineAborted
-
-
-def test_what_a_rolled_back_attempt_joined_is_not_joined(conversations_url: str) -> None:
-    recorder = open_recorder(RolledBackOnce, "conversations", conversations_url, connections_max=2)
-    first, repeat = send(0), send(1)
-    recorder.store([first], rows(first))
-    recorder.settles = (first.tenant, first.command)
-    receipt = recorder.store([repeat], rows(repeat))[repeat.tenant, repeat.command]
-    assert recorder.rolled_back
-    assert (receipt.joined, receipt.stream) == (None, repeat.stream)
-    assert [one.originator_id for one in recorder.select_events(repeat.stream)] == [repeat.stream]
-    recorder.datastore.close()
 
 
 def rows(given: Append) -> list[StoredEvent]:

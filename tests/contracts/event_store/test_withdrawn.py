@@ -10,11 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from infra.event_store import datastore as module
 from infra.event_store import open_conversation_store
+from infra.event_store.recorder import Group
 from infra.event_store.store import CONNECTIONS_MAX
 from infra.event_store.unreachable import WITHDRAWN
 from infra.event_store.writer import LOST, Writer
@@ -49,16 +51,20 @@ async def test_a_writer_that_was_paused_in_its_transaction_stores_after_it_wakes
 ) -> None:
     monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", 0.1)
     store = await open_conversation_store(database_url("conversations"))
-    go_on = store.recorder._fetch_ids_after_insert_events
+    go_on = store.recorder.append_in
     pauses = [0.5]
 
-    def pause(curs: Cursor[DictRow], stored_events: Sequence[Any], **rest: Any) -> Any:
-        done = go_on(curs, stored_events, **rest)
-        if pauses:
-            sleep(pauses.pop())
-        return done
+    def pause(
+        cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent], group: Group
+    ) -> list[int]:
+        """As a repeat's writer is, that may join a turn: in a transaction of several statements."""
+        with cursor.connection.transaction():
+            ids = go_on(cursor, stored_events, group)
+            if pauses:
+                sleep(pauses.pop())
+            return ids
 
-    monkeypatch.setattr(store.recorder, "_fetch_ids_after_insert_events", pause)
+    monkeypatch.setattr(store.recorder, "append_in", pause)
     for _ in range(2):
         given = append()
         receipt = await store.append(given)
