@@ -12,7 +12,7 @@ from infra.kafka.watched_reader import WatchedReader
 TOPIC = "tokens"
 READ_BACK_SECONDS = 0.2
 PRODUCE_SECONDS_MAX = 10.0
-SECONDS_MAX = 30.0
+SECONDS_MAX = 10.0
 PARTITION = 0
 
 
