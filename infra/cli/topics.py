@@ -20,6 +20,7 @@ from infra.servers import resolve
 from infra.settings import Settings
 
 FAILED = 1
+CONNECT_SECONDS_MAX = 5
 KILO = 1_024
 
 
@@ -46,7 +47,11 @@ async def _found(settings: Settings) -> list[Topic]:
         settings.kafka_servers, [*domain, *names.all_work, names.tokens], groups
     )
     models = await asyncio.to_thread(_read_models, settings, domain, ends)
-    return [replace(one, lags={**one.lags, **models.get(one.topic, {})}) for one in found]
+    sagas = await asyncio.to_thread(_sagas, settings, names, domain, ends)
+    return [
+        replace(one, lags={**one.lags, **models.get(one.topic, {}), **sagas.get(one.topic, {})})
+        for one in found
+    ]
 
 
 def _read_models(
@@ -69,6 +74,30 @@ def _read_models(
     except psycopg.Error as error:
         reason = type(error).__name__
         print(f"The read models' lags are not known ({reason}).", file=sys.stderr)
+    return lags
+
+
+def _sagas(
+    settings: Settings, names: Topics, domain: Collection[str], ends: Ends
+) -> dict[str, dict[str, int]]:
+    """The lag of each saga, by the name of its group; they keep their offsets with their states."""
+    from infra.sagas.tables import READ_UP_TO
+
+    lags: dict[str, dict[str, int]] = {}
+    try:
+        url = settings.database_url("sagas")
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS_MAX) as connection:
+            for topic in domain:
+                at: dict[str, dict[int, int]] = {}
+                for saga, partition, offset in connection.execute(READ_UP_TO, (topic,)):
+                    at.setdefault(saga, {})[partition] = offset
+                for saga, offsets in at.items():
+                    label = f"{names.sagas_group}.{saga}"
+                    lags.setdefault(topic, {})[label] = lag_of(offsets, {}, ends[topic])
+    except psycopg.errors.UndefinedTable:
+        return {}  # none has run yet
+    except psycopg.Error as error:
+        print(f"The sagas' lags are not known ({type(error).__name__}).", file=sys.stderr)
     return lags
 
 

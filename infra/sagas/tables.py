@@ -131,6 +131,9 @@ FINISH_COMMAND = "DELETE FROM sagas.outbox WHERE saga = %s AND command = %s"
 
 # For people ---------------------------------------------------------------------------------------
 
+READ_UP_TO = """
+SELECT saga, partition, next_offset FROM sagas.offsets WHERE topic = %s ORDER BY saga
+"""
 TROUBLES = """
 SELECT saga, 'alarm', count(*), min(alarm_since), min(instance::text) FROM sagas.instances
 WHERE alarm IS NOT NULL GROUP BY saga

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from infra.api_keys import tenant_named
+from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import client
 
@@ -34,6 +35,10 @@ def turn(http: httpx2.Client) -> dict[str, str]:
             if line and json.loads(line)["type"].endswith("answer_ended"):
                 break
     return {"conversation": conversation, "answer": posted["answer"]}
+
+
+def topics_of(thalweg: RunningThalweg) -> dict[str, Any]:
+    return {one["topic"]: one for one in json.loads(thalweg.cli("topics", "--json").stdout)}
 
 
 def lines_of(text: str) -> list[Any]:
@@ -151,7 +156,7 @@ def test_topics_tells_partitions_retention_sizes_and_lags(
     shown = numbered.cli("topics")
     assert shown.returncode == 0, shown.stderr
     assert "for ever" in shown.stdout
-    told = {one["topic"]: one for one in json.loads(numbered.cli("topics", "--json").stdout)}
+    told = topics_of(numbered)
     domain, tokens = told["thalweg.conversations"], told["thalweg.tokens"]
     assert {one["partitions"] for one in told.values()} == {16}
     assert domain["retention_seconds"] is None
@@ -162,3 +167,9 @@ def test_topics_tells_partitions_retention_sizes_and_lags(
     assert set(told["thalweg.answers.default"]["lags"]) == {"thalweg.answers"}
     assert "answers@1" in domain["lags"]
     assert tokens["lags"]["thalweg.recorder"] <= tokens["records"]
+
+    def saga_is_up_to_date() -> bool:
+        now = topics_of(numbered)["thalweg.conversations"]["lags"]
+        return bool(now["thalweg.sagas.answers"] == 0)
+
+    wait_for(saga_is_up_to_date, "the saga to have heard of everything")
