@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from infra.kafka.left_off import NotKnown, left_off
 from infra.kafka.offsets import QUERY_SECONDS_MAX, OffsetQueries, QueryFailed
 
 log = logging.getLogger("thalweg.kafka")
@@ -89,7 +90,7 @@ class Record:
 
 
 class ReadFailed(Exception):
-    """Kafka refuses to serve this reader, for good. The message says why."""
+    """Kafka does not serve this reader: another one may have more luck. The message says why."""
 
 
 class CommitFailed(Exception):
@@ -317,11 +318,16 @@ class GroupReader(_Reader):
                 raise CommitFailed(str(result.error))
 
     def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
+        starts: Offsets | None = None
         if self._on_assign is not None and partitions:
             starts = self._on_loop(self._on_assign(_names(partitions)))
-            for each in partitions:
-                each.offset = (starts or {}).get((each.topic, each.partition), each.offset)
-        client.incremental_assign(partitions)
+        named = {each: at for each, at in (starts or {}).items() if each in _names(partitions)}
+        unnamed = [each for each in partitions if (each.topic, each.partition) not in named]
+        try:
+            known = left_off(client, unnamed, is_over=lambda: self._closed)
+        except NotKnown as error:
+            raise ReadFailed(str(error)) from error
+        client.incremental_assign([*_positions(named), *known])
 
     def _revoked(self, client: Client, partitions: list[TopicPartition]) -> None:
         gone = set(_names(partitions))
