@@ -8,22 +8,25 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.home import Part
-from infra.lives import Life, first
+from infra.lives import Begun, Life, first
 from infra.servers.lifeline import GO, RELEASE
 from infra.servers.warden import Log
-from infra.spare import Begun, Spare
 
 RESTART_DELAY_SECONDS = (
     0.25  # the second restart in a row waits this long, each next one twice that
 )
 NOT_STARTED = 127  # the shell's status for a command that cannot be run
-SPARE = "--spare"  # as a spare it is to import in peace
+LAST_WORDS_SECONDS_MAX = 2.0  # what an ended process has written is there at once
 SETTLED_SECONDS = 10.0  # a process that lived this long did not die of its start
+
+
+Fork = Callable[[Mapping[str, int]], Awaitable[Life | None]]
+"""Starts a life that inherits these descriptors with the options; None: it can't now."""
 
 
 class Backoff:
@@ -49,7 +52,7 @@ class Child:
     One that has been told to stop by somebody else works on until its next life does: so a rolling
     restart interrupts nobody. `say(text)` is told what a person should know; `changed()` that
     `part` is another. `listener`: a socket that every life shares, so that connections wait there
-    while none runs. `spare_after_seconds`: so long after it works a spare is made; None: never.
+    while none runs. `fork` starts a life where it can; else `command` does.
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class Child:
         say: Callable[[str], None],
         changed: Callable[[], None],
         listener: socket.socket | None = None,
-        spare_after_seconds: float | None = None,
+        fork: Fork | None = None,
+        line_kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> None:
         self.name = name
         self.part = Part(role or name, ports=ports or {})
@@ -77,11 +81,7 @@ class Child:
         self._backoff = Backoff(restart_delay_seconds_max)
         self._say, self._changed = say, changed
         self._listener = listener
-        self._spare = (
-            Spare(self.part.role, after_seconds=spare_after_seconds, changed=changed)
-            if spare_after_seconds is not None
-            else None
-        )
+        self._fork, self._line_kind = fork, line_kind
         self._lives: list[Life] = []
         """Those that have not ended; the last one is the one that counts."""
         self._go = False
@@ -91,19 +91,8 @@ class Child:
     async def keep(self) -> None:
         """Runs the role, again and again, until `stop`."""
         async with asyncio.TaskGroup() as lives:
-            if self._spare is None:
-                await self._keep(lives)
-            else:
-                spare = lives.create_task(self._spare.keep(lambda: self._begin_spare(lives)))
-                await self._keep(lives)
-                spare.cancel()
+            await self._keep(lives)
         self._set("stopped")
-
-    @property
-    def parts(self) -> list[Part]:
-        """Itself, and its spare while there is one."""
-        spares = [self._spare.part] if self._spare and self._spare.part.pid else []
-        return [self.part, *spares]
 
     async def _keep(self, lives: asyncio.TaskGroup) -> None:
         while not self._stopping:
@@ -131,16 +120,7 @@ class Child:
         return await self._live(await self._start())
 
     async def _begin(self, lives: asyncio.TaskGroup) -> Begun:
-        """The next life: the spare if there is one."""
-        spare = self._spare.take() if self._spare else None
-        if spare is not None:
-            self._adopt(spare.life)
-            return spare
         life = await self._start()
-        return Begun(life, lives.create_task(self._live(life)))
-
-    async def _begin_spare(self, lives: asyncio.TaskGroup) -> Begun:
-        life = await self._process(SPARE)
         return Begun(life, lives.create_task(self._live(life)))
 
     async def _start(self) -> Life:
@@ -148,13 +128,15 @@ class Child:
         self._adopt(life)
         return life
 
-    async def _process(self, *words: str) -> Life:
+    async def _process(self) -> Life:
         passed = {}
         if self._listener is not None:
             passed["--listener"] = self._listener.fileno()
             if self._listener.fileno() < 0:
                 raise OSError("its door is closed: everything stops")
-        return await Life.start([*self._command, *words], self._environment, passed)
+        if self._fork is not None and (forked := await self._fork(passed)) is not None:
+            return forked
+        return await Life.start(self._command, self._environment, passed, line_kind=self._line_kind)
 
     def _adopt(self, life: Life) -> None:
         """From here on it is the one that counts."""
@@ -168,16 +150,23 @@ class Child:
         """Until the end of that life; returns its exit status."""
         try:
             listening = asyncio.create_task(life.listen(lambda: self._works(life)))
+            reading = asyncio.create_task(self._keep_log(life.output))
+            ended = asyncio.create_task(life.process.wait())
             try:
-                await self._keep_log(life.output)
-                return await life.process.wait()
+                await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    reading.result()
+                status = await ended
+                # somebody else may hold its output: a child of its own, a fork server that stands
+                await asyncio.wait((reading,), timeout=LAST_WORDS_SECONDS_MAX)
+                return status
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                for task in (listening, reading, ended):
+                    task.cancel()
+                await asyncio.gather(listening, reading, ended, return_exceptions=True)
         finally:
             life.close()
-            if life in self._lives:  # a spare is not
-                self._lives.remove(life)
+            self._lives.remove(life)
             if self.part.pid == life.pid:
                 self.part.pid = None
 
@@ -185,8 +174,6 @@ class Child:
         """The life works: those before it may go."""
         for before in self._lives[: self._lives.index(life)]:
             before.say(RELEASE)
-        if self._spare is not None:
-            self._spare.want()
 
     def go(self) -> None:
         """Says that work may begin, to this life and to each later one."""
@@ -199,9 +186,8 @@ class Child:
     async def stop(self, seconds_max: float) -> None:
         """SIGTERM, and SIGKILL after the bound. The role does not come back."""
         self._stopping = True
-        if self._spare is not None:
-            self._spare.stop()
         await asyncio.gather(*(self._stop(life, seconds_max) for life in tuple(self._lives)))
+        self._set("stopped")
 
     async def _stop(self, life: Life, seconds_max: float) -> None:
         life.say(RELEASE)
@@ -212,13 +198,11 @@ class Child:
         except TimeoutError:
             self._say(f"{self.name} did not stop within {seconds_max:g} s and is killed")
             self.kill()
-            await life.process.wait()
+        await life.over.wait()
 
     def kill(self) -> None:
         """SIGKILL, now."""
         self._stopping = True
-        if self._spare is not None:
-            self._spare.stop()
         for life in self._lives:
             life.signal(signal.SIGKILL)
 
@@ -279,6 +263,6 @@ def _status(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-def role_command(role: str) -> list[str]:
+def role_command(role: str, module: str) -> list[str]:
     """How a role is started: its own interpreter, without the command line's imports."""
-    return [sys.executable, "-m", "infra.cli.run", role]
+    return [sys.executable, "-m", module, role]

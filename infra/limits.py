@@ -205,9 +205,6 @@ class Limits(BaseModel):
     restart_delay_seconds_max: float = Field(
         10, gt=0, description="a role that keeps dying is started again at most this late"
     )
-    spare_after_seconds: float = Field(
-        3, ge=0, description="so long after a gateway works `up` makes its spare ready"
-    )
     log_bytes_max: int = Field(
         10_485_760, gt=0, description="size of a log file; then it is turned over"
     )

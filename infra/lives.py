@@ -8,29 +8,54 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from infra.servers.lifeline import LEAVES, WARM, WORKS
+from infra.servers.lifeline import LEAVES, WORKS
 
 LINE_BYTES_MAX = 1_048_576  # of a log; a longer one is cut there
 
 
+class Running(Protocol):
+    """A child process; `asyncio.subprocess.Process` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
 @dataclass(eq=False)
 class Life:
-    process: asyncio.subprocess.Process
+    process: Running
     line: socket.socket
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """Somebody has told it to stop, and it waits for the next one to work."""
-    warm: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has imported everything."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has ended, and what it wrote is in the log."""
+    let_go: Callable[[], None] = lambda: None
+    """Called when it is closed."""
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], environment: dict[str, str], passed: Mapping[str, int]
+        cls,
+        command: Sequence[str],
+        environment: dict[str, str],
+        passed: Mapping[str, int],
+        *,
+        line_kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> Life:
         """`passed` are options and the descriptors that it inherits with them. Call it in the main
         thread: see lifeline.watch.
         """
-        ours, its = socket.socketpair()
+        ours, its = socket.socketpair(type=line_kind)
         try:
             ours.setblocking(False)
             descriptors = {"--lifeline": its.fileno(), **passed}
@@ -72,8 +97,6 @@ class Life:
                     works()
                 elif word == LEAVES:
                     self.leaves.set()
-                elif word == WARM:
-                    self.warm.set()
 
     def say(self, word: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -88,6 +111,8 @@ class Life:
         """Lets go of it; what still runs is killed (the task that kept it was cancelled)."""
         self.line.close()
         self.signal(signal.SIGKILL)
+        self.let_go()
+        self.over.set()
 
 
 async def first(happened: asyncio.Event, ended: asyncio.Task[int]) -> bool:
@@ -98,3 +123,11 @@ async def first(happened: asyncio.Event, ended: asyncio.Task[int]) -> bool:
     finally:
         waiting.cancel()
     return ended.done()
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A life that is kept, and its end: the exit status."""
+
+    life: Life
+    ended: asyncio.Task[int]

@@ -12,12 +12,15 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
-from infra.children import Backoff, Child, role_command
+from infra.children import Backoff, Child, Fork, role_command
+from infra.forks import ForkServer, can_fork
 from infra.home import Part, write_state
+from infra.lives import Life
 from infra.servers import EmbeddedServers
+from infra.servers.orphans import adopt_orphans, bury_orphans
 from infra.settings import PREFIX, Settings
 
 ROLES = ("relay", "recorder", "projections", "sagas", "gateway", "answers-1", "answers-2")
@@ -29,10 +32,8 @@ STOP_ORDER = (
 WATCH_SECONDS = 0.2  # between two looks at the servers' processes
 ASK_SECONDS = 0.1  # between two questions whether answers can be given
 PREPARE = "prepare"
-SPARED = frozenset({"gateway"})  # a client that reconnects waits for its next life
+ROLES_MODULE = "infra.cli.run"  # how a role is started, and what the fork server imports
 CONNECTIONS_WAITING_MAX = 2_048  # as many as a gateway lets wait
-
-CommandOf = Callable[[str], Sequence[str]]
 
 
 class Display(Protocol):
@@ -73,7 +74,7 @@ class Supervisor:
         *,
         roles: Sequence[str] = ROLES,
         prepare: str | None = PREPARE,
-        command_of: CommandOf = role_command,
+        module: str = ROLES_MODULE,
         answers_ready: Callable[[Settings], bool] | None = None,
     ) -> None:
         self._display = display
@@ -88,20 +89,23 @@ class Supervisor:
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith(PREFIX)
         } | settings.environment()
-        self._command_of = command_of
+        self._module = module
+        forks = can_fork(self._environment) and adopt_orphans(True)
+        self._fork_server = self._forking() if forks else None
         self._prepare = self._child(prepare, {}) if prepare else None
-        self._engine = self._child("engine", {"http": settings.engine_port}) if local else None
+        engine_ports = {"http": settings.engine_port}
+        self._engine = self._child("engine", engine_ports, forked=False) if local else None
         self._listener = listening(settings.host, settings.port) if "gateway" in roles else None
         ports = {"gateway": {"http": settings.port}}
         self._roles = {name: self._child(name, ports.get(name, {})) for name in roles}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    def _child(self, name: str, ports: dict[str, int]) -> Child:
+    def _child(self, name: str, ports: dict[str, int], *, forked: bool = True) -> Child:
         role = name.partition("-")[0]
         return Child(
             name,
-            self._command_of(role),
+            role_command(role, self._module),
             role=role,
             ports=ports,
             environment=self._environment,
@@ -111,15 +115,39 @@ class Supervisor:
             say=self._display.say,
             changed=self._tell_state,
             listener=self._listener if role == "gateway" else None,
-            spare_after_seconds=self.settings.spare_after_seconds if role in SPARED else None,
+            fork=self._fork_of(role) if forked else None,
         )
+
+    def _forking(self) -> ForkServer:
+        return ForkServer(
+            self._module,
+            environment=self._environment,
+            logs=self.settings.home / "logs",
+            log_bytes_max=self.settings.log_bytes_max,
+            restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
+            say=self._display.say,
+            changed=self._tell_state,
+        )
+
+    def _fork_of(self, role: str) -> Fork | None:
+        server = self._fork_server
+        if server is None:
+            return None
+
+        async def fork(passed: Mapping[str, int]) -> Life | None:
+            return await server.fork(role, passed)
+
+        return fork
 
     @property
     def parts(self) -> list[Part]:
         """Everything that runs, as `ps` shows it."""
-        children = [*([self._engine] if self._engine else []), *self._roles.values()]
-        roles = (part for child in children for part in child.parts)
-        return [*self._server_parts.values(), *roles]
+        return [*self._server_parts.values(), *(child.part for child in self._children)]
+
+    @property
+    def _children(self) -> list[Child]:
+        apart = (self._fork_server, self._engine)
+        return [*(child for child in apart if child is not None), *self._roles.values()]
 
     def _write_state(self) -> None:
         if not hasattr(self, "_roles"):
@@ -153,7 +181,9 @@ class Supervisor:
     async def start(self) -> None:
         """Returns when answers can be given; an exception says why not. Call `stop` after it."""
         self._write_state()
-        children = [*([self._engine] if self._engine else []), *self._roles.values()]
+        children = self._children
+        if self._fork_server is not None:
+            self._watch("orphans", bury_orphans())
         prepared = asyncio.create_task(self._prepare.run_once()) if self._prepare else None
         try:
             for child in children:
@@ -236,8 +266,7 @@ class Supervisor:
         for names in STOP_ORDER:
             members = [self._roles[name] for name in names if name in self._roles]
             await asyncio.gather(*(child.stop(bound) for child in members))
-        rest = list(self._roles.values()) + ([self._engine] if self._engine else [])
-        await asyncio.gather(*(child.stop(bound) for child in rest))
+        await asyncio.gather(*(child.stop(bound) for child in self._children))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -245,12 +274,14 @@ class Supervisor:
         for part in self._server_parts.values():
             part.pid, part.state = None, "stopped"
         self._write_state()
-        for child in [*rest, *([self._prepare] if self._prepare else [])]:
+        for child in [*self._children, *([self._prepare] if self._prepare else [])]:
             child.close()
+        if self._fork_server is not None:
+            adopt_orphans(False)
 
     def kill(self) -> None:
         """For the impatient: no child is waited for in good order."""
-        for child in [*self._roles.values(), *([self._engine] if self._engine else [])]:
+        for child in self._children:
             child.kill()
         for server in self._servers.servers.values():
             with contextlib.suppress(OSError):

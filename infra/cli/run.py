@@ -9,13 +9,10 @@ import gc
 import importlib
 import inspect
 import logging
-import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from infra import failpoints
@@ -26,21 +23,31 @@ from infra.settings import Settings, SettingsRefused
 ROLES = ("gateway", "relay", "answers", "recorder", "projections", "sagas", "engine")
 PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
 NEED_TOPICS = frozenset(ROLES) - {"engine"}
+# Faust imports these by itself when an app begins, one after the other in the event loop.
+FAUST_LATE = (
+    "faust.fixups.base",
+    "faust.tables",
+    "faust.tables.objects",
+    "faust.tables.sets",
+    "faust.topics",
+    "faust.assignor.partition_assignor",
+    "mode.worker",
+)
 # What a role is made of (wiring.py imports it when the role begins): imported ahead, while the
 # servers come up, it is there when they are.
 AHEAD = {
     "gateway": ("gateway.app", "gateway.server", "infra.wiring_gateway"),
     "relay": ("infra.relay", "infra.kafka.producer"),
-    "answers": ("infra.answers_worker",),
-    "recorder": ("infra.recorder",),
+    "answers": ("infra.answers_worker", *FAUST_LATE),
+    "recorder": ("infra.recorder", "infra.key_sweeper"),
     "projections": ("infra.projections",),
     "sagas": ("infra.sagas.role",),
     "engine": ("infra.local_engine.main",),
     PREPARE: ("infra.kafka.topics", "infra.event_store", "infra.sagas.role"),
 }
+BY_THEMSELVES = frozenset({"engine"})  # what it imports begins threads: it can't be forked
 ALONE_ON_A_PORT = frozenset({"engine"})  # its next life can only begin after its end
 HANDOVER_SECONDS_MAX = 15.0  # a next life that does not work by then is not waited for
-SPARE_NICENESS = 10  # about a tenth of what others get
 REFUSED = 2  # exit status for settings or arguments that are wrong
 FAILED = 1
 
@@ -52,7 +59,6 @@ def run(
     *,
     lifeline_fd: int | None = None,
     listener_fd: int | None = None,
-    spare: bool = False,
 ) -> int:
     """Returns the exit status. With a lifeline, work begins when the supervisor says so."""
     unknown = [role for role in roles if role not in (*ROLES, PREPARE)]
@@ -79,13 +85,12 @@ def run(
     modules = ["infra.wiring", "uvloop", *(module for role in roles for module in AHEAD[role])]
     if traced:
         modules.append("infra.traces")
-    (import_in_peace if spare else import_all)(modules)
+    import_all(modules)
     from infra import wiring
 
     gc.collect()
     gc.freeze()  # what was imported stays: the collector need not walk it each time
     if line is not None:
-        line.warm()
         line.wait()
     _follow_failpoints(settings, roles)
     if line is None:
@@ -127,20 +132,12 @@ def import_all(modules: Sequence[str]) -> None:
         importlib.import_module(module)
 
 
-def import_in_peace(modules: Sequence[str]) -> None:
-    """Imports in a thread that lets others go first.
-
-    Priority belongs to a thread on Linux, and only root may raise one again: so it is not the main
-    thread, which does the work later.
-    """
-
-    def work() -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SPARE_NICENESS)
-        import_all(modules)
-
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        aside.submit(work).result()
+def import_roles() -> None:
+    """What the fork server has ready for every role. What begins threads is not in it: they would
+    be missing in its forks (the engine's numpy; exporters, as a role imports them itself)."""
+    roles = (*(role for role in ROLES if role not in BY_THEMSELVES), PREPARE)
+    ours = ("infra.telemetry", "infra.wiring", "uvloop")
+    import_all([*ours, *(module for role in roles for module in AHEAD[role])])
 
 
 @contextlib.contextmanager
@@ -268,20 +265,14 @@ async def _until_told(
     return status
 
 
-def main() -> int:
-    """For the supervisor: `python -m infra.cli.run ROLE --lifeline FD`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """For the supervisor: `python -m infra.cli.run ROLE --lifeline FD`, or what it forks."""
     parser = argparse.ArgumentParser()
     parser.add_argument("role", nargs="+")
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--listener", type=int)
-    parser.add_argument("--spare", action="store_true")
-    given = parser.parse_args()
-    return run(
-        given.role,
-        lifeline_fd=given.lifeline,
-        listener_fd=given.listener,
-        spare=given.spare,
-    )
+    given = parser.parse_args(arguments)
+    return run(given.role, lifeline_fd=given.lifeline, listener_fd=given.listener)
 
 
 if __name__ == "__main__":

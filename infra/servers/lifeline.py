@@ -16,7 +16,6 @@ ORPHANED = 70  # the exit status of a role whose supervisor is gone
 GO = b"g"  # servers and schemas are there: work may begin
 RELEASE = b"r"  # the next life does the work, or nobody is to: end
 # What the role says:
-WARM = b"i"  # everything is imported
 WORKS = b"w"  # it takes what comes
 LEAVES = b"l"  # it was told to stop, and works on until it is released
 
@@ -32,10 +31,6 @@ class Lifeline:
     def wait(self) -> None:
         """Returns when the supervisor says that work may begin."""
         self._go.wait()
-
-    def warm(self) -> None:
-        """Says that nothing is left to do before the work."""
-        self._say(WARM)
 
     def works(self) -> None:
         """Says that the life before may be released."""

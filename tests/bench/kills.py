@@ -112,16 +112,10 @@ def _last(connection: Connection) -> float:
 async def of_gateway(thalweg: RunningThalweg, *, kills: int) -> list[float]:
     """Seconds to the next token for clients that reconnect with their cursor.
 
-    Each kill is a first one: the gateway's spare is there.
+    Later ones have waited for the delay before the restart of what keeps dying, too.
     """
     gaps: list[float] = []
     for _ in range(kills):
-        await asyncio.to_thread(
-            wait_for,
-            lambda: thalweg.has_spare,
-            "the gateway's spare",
-            seconds_max=BACK_SECONDS_MAX,
-        )
         calls = Calls(thalweg)
         asked = [calls.any() for _ in range(FOLLOWERS)]
         content = f"tokens={FOLLOWED_TOKENS} delay_ms=20"

@@ -19,8 +19,6 @@ from tests.fixtures.collector import Collector
 from tests.fixtures.processes import ROOT, Process, free_port, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
-SPARE_SECONDS_MAX = 60
-
 
 @dataclass
 class World:
@@ -45,11 +43,7 @@ class World:
         if self._thalweg is None:
             self.console.log("starting Thalweg")
             told = {} if self.collector is None else otlp(self.collector)
-            started = self._thalweg = self.another(**told).start()
-            # what a spare imports is nobody's cost
-            wait_for(
-                lambda: started.has_spare, "the gateway's spare", seconds_max=SPARE_SECONDS_MAX
-            )
+            self._thalweg = self.another(**told).start()
         return self._thalweg
 
     @property

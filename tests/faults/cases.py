@@ -15,6 +15,7 @@ from tests.faults.strikes import (
     engine_killed,
     killed,
     killed_all,
+    killed_as_it_is_forked,
     killed_with_the_supervisor,
     paused,
     storm,
@@ -30,6 +31,7 @@ PAUSED = ("relay", "answers", "recorder", "projections")
 def _cases() -> Iterator[Case]:
     for role in (*ROLES, "sagas", *SERVERS):
         yield Case(f"kill {role}", killed(role), role)
+    yield Case("kill gateway as it is forked", killed_as_it_is_forked("gateway"), "fork-server")
     for role in PAUSED:
         yield Case(f"pause {role}", paused(role), role)
     for role in ("gateway", *SERVERS):

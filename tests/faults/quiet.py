@@ -14,7 +14,6 @@ from tests.faults.world import World
 WHOLE_SECONDS_MAX = 180
 QUIET_SECONDS_MAX = 90
 POLL_SECONDS = 0.2
-SPARE = "gateway-spare"
 STATE = (
     "SELECT (SELECT position FROM conversations.relay),"
     " (SELECT coalesce(max(notification_id), 0) FROM conversations.stored_events),"
@@ -23,8 +22,8 @@ STATE = (
 
 
 def roles_of(world: World) -> dict[str, list[int]]:
-    """The living processes of each role and server; a spare is none yet."""
-    roles = {one["role"] for one in world.thalweg.processes()} - {SPARE}
+    """The living processes of each role and server."""
+    roles = {one["role"] for one in world.thalweg.processes()}
     return {role: sorted(world.thalweg.pids(role)) for role in sorted(roles)}
 
 

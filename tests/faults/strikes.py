@@ -13,6 +13,8 @@ from tests.faults.world import World
 PAUSE_SECONDS = 5.0
 """Longer than the session timeout and the relay's lease: the paused one is replaced meanwhile."""
 BACK_SECONDS_MAX = 120.0
+FORKED_SECONDS = 0.05
+"""A death is noticed and the next process forked within about that."""
 STORM_PAUSE_SECONDS = (0.3, 1.5)
 """Between two kills of a storm: about as long as a worker takes to join."""
 
@@ -24,6 +26,18 @@ def killed(role: str) -> Fault:
         which = world.random.randrange(max(1, len(world.pids.get(role, ()))))
         pid = world.thalweg.signal(role, signal.SIGKILL, which=which)
         world.note(f"killed {role} {pid}")
+
+    return fault
+
+
+def killed_as_it_is_forked(role: str) -> Fault:
+    """kill -9 of the role, and of the fork server while it makes the next one, or just before."""
+
+    async def fault(world: World) -> None:
+        world.thalweg.signal(role, signal.SIGKILL)
+        await asyncio.sleep(world.random.uniform(0, FORKED_SECONDS))
+        server = world.thalweg.signal("fork-server", signal.SIGKILL)
+        world.note(f"killed {role} and the fork server {server}")
 
     return fault
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from infra.home import hold
+from infra.home import Part, hold
 from infra.settings import Settings
 from infra.supervisor import Supervisor
 from tests.fixtures.processes import free_port
@@ -37,7 +39,6 @@ def settings(home: Path) -> Settings:
         sagas_database_url=NOWHERE,
         restart_delay_seconds_max=0.2,
         stop_seconds_max=3,
-        spare_after_seconds=0,
     )
 
 
@@ -46,12 +47,43 @@ def supervisor(home: Path) -> Supervisor:
         settings(home),
         Printed(),
         roles=ROLES,
-        command_of=lambda role: [sys.executable, "-m", "tests.infra.stand_in", role],
+        module="tests.infra.stand_in",
     )
 
 
+@asynccontextmanager
+async def started(home: Path) -> AsyncIterator[Supervisor]:
+    """In this process."""
+    with hold(home):
+        one = supervisor(home)
+        try:
+            await one.start()
+            await until(lambda: all(part.pid for part in one.parts))
+            yield one
+        finally:
+            await one.stop()
+
+
+async def until(condition: Callable[[], object], seconds_max: float = 10) -> None:
+    async with asyncio.timeout(seconds_max):
+        while not condition():  # noqa: ASYNC110 - processes tell nobody
+            await asyncio.sleep(0.02)
+
+
+def part(one: Supervisor, role: str, which: int = 0) -> Part:
+    return [part for part in one.parts if part.role == role][which]
+
+
+def pid_of(one: Supervisor, role: str) -> int:
+    pid = part(one, role).pid
+    assert pid is not None
+    return pid
+
+
 async def forever(home: Path) -> None:
-    await supervisor(home).start()
+    one = supervisor(home)
+    await one.start()
+    await until(lambda: all(part.pid for part in one.parts))
     show("ready")
     await asyncio.Event().wait()
 

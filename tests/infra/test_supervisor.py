@@ -5,67 +5,34 @@ import json
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from infra.children import Backoff
-from infra.home import HomeTaken, Part, hold, read_state
+from infra.home import HomeTaken, hold, read_state
 from infra.supervisor import NotPrepared, Supervisor
 from tests.fixtures.processes import Process, alive, wait_for
-from tests.infra.supervise import ROLES, supervisor
+from tests.infra.supervise import ROLES, part, pid_of, started, supervisor, until
 
 pytestmark = pytest.mark.slow
 
 
-async def until(condition: Callable[[], object], seconds_max: float = 10) -> None:
-    async with asyncio.timeout(seconds_max):
-        while not condition():  # noqa: ASYNC110 - processes tell nobody
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Supervisor]:
-    with hold(tmp_path):
-        one = supervisor(tmp_path)
-        try:
-            await one.start()
-            yield one
-        finally:
-            await one.stop()
+    async with started(tmp_path) as one:
+        yield one
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Process]:
     """The supervisor as a process of its own, ready."""
     process = Process(tmp_path / "up.log", "-m", "tests.infra.supervise", str(tmp_path / "home"))
-    wait_for(lambda: "ready\n" in process.log.read_text(), "the supervisor to be ready")
+    wait_for(lambda: "\nready\n" in process.log.read_text(), "the supervisor to be ready")
     yield process
     process.stop()
-
-
-def waiting_spare(one: Supervisor) -> int | None:
-    found = [part for part in one.parts if part.role == "gateway-spare"]
-    return found[0].pid if found and found[0].state == "waiting" else None
-
-
-async def spare_of(one: Supervisor, *, not_one_of: tuple[int, ...] = ()) -> int:
-    await until(lambda: waiting_spare(one) not in (None, *not_one_of))
-    pid = waiting_spare(one)
-    assert pid is not None
-    return pid
-
-
-def part(one: Supervisor, role: str, which: int = 0) -> Part:
-    return [part for part in one.parts if part.role == role][which]
-
-
-def pid_of(one: Supervisor, role: str) -> int:
-    pid = part(one, role).pid
-    assert pid is not None
-    return pid
 
 
 async def test_roles_begin_only_once_everything_is_prepared(tmp_path: Path) -> None:
@@ -81,14 +48,9 @@ async def test_roles_begin_only_once_everything_is_prepared(tmp_path: Path) -> N
 
 
 async def test_state_names_every_process_and_servers_too(running: Supervisor) -> None:
-    spare = await spare_of(running)
     parts = read_state(running.settings.home)
-    assert [one for one in parts if one.pid == spare] == [
-        Part("gateway-spare", spare, state="waiting")
-    ]
-    parts = [one for one in parts if one.pid != spare]
     assert sorted(part.role for part in parts) == sorted(
-        ["redis", "engine", "relay", "gateway", "answers", "answers"]
+        ["redis", "fork-server", "engine", "relay", "gateway", "answers", "answers"]
     )
     assert all(part.state == "running" and part.pid and alive(part.pid) for part in parts)
     assert next(part for part in parts if part.role == "gateway").ports == {
@@ -101,7 +63,8 @@ async def test_state_names_every_process_and_servers_too(running: Supervisor) ->
 async def test_every_role_is_given_the_address_of_the_embedded_server(running: Supervisor) -> None:
     ran = running.settings.home / "ran"
     await until(lambda: len(list(ran.glob("gateway.*"))) == 1)
-    assert [path.read_text() for path in ran.glob("gateway.*")] == [running.settings.redis_url]
+    told = [json.loads(path.read_text())["redis"] for path in ran.glob("gateway.*")]
+    assert told == [running.settings.redis_url]
 
 
 async def test_a_role_that_dies_is_started_again(running: Supervisor) -> None:
@@ -110,48 +73,6 @@ async def test_a_role_that_dies_is_started_again(running: Supervisor) -> None:
     await until(lambda: part(running, "relay").pid not in (None, first))
     assert alive(pid_of(running, "relay"))
     assert part(running, "relay").state == "running"
-
-
-async def test_a_gateway_that_dies_is_replaced_by_its_spare_and_the_spare_by_another(
-    running: Supervisor,
-) -> None:
-    spare, first = await spare_of(running), pid_of(running, "gateway")
-    ran = running.settings.home / "ran"
-    assert not (ran / f"gateway.{spare}").exists(), "it works before it is told to"
-    os.kill(first, signal.SIGKILL)
-    await until((ran / f"gateway.{spare}").exists)
-    assert part(running, "gateway") == Part(
-        "gateway", spare, {"http": running.settings.port}, "running"
-    )
-    another = await spare_of(running, not_one_of=(spare,))
-    assert another != first
-    assert not (ran / f"gateway.{another}").exists()
-
-
-async def test_a_gateway_that_is_told_to_stop_is_followed_by_its_spare(
-    running: Supervisor,
-) -> None:
-    spare, first = await spare_of(running), pid_of(running, "gateway")
-    os.kill(first, signal.SIGTERM)
-    await until(lambda: not alive(first) and pid_of(running, "gateway") == spare)
-
-
-async def test_a_spare_that_dies_is_replaced_and_the_gateway_left_alone(
-    running: Supervisor,
-) -> None:
-    spare, gateway = await spare_of(running), pid_of(running, "gateway")
-    os.kill(spare, signal.SIGKILL)
-    await spare_of(running, not_one_of=(spare,))
-    assert pid_of(running, "gateway") == gateway
-    assert alive(gateway)
-
-
-async def test_a_gateway_that_dies_with_its_spare_is_started_again(running: Supervisor) -> None:
-    spare, first = await spare_of(running), pid_of(running, "gateway")
-    os.kill(spare, signal.SIGKILL)
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: part(running, "gateway").pid not in (None, first, spare))
-    assert alive(pid_of(running, "gateway"))
 
 
 async def test_connections_wait_while_no_gateway_takes_them(running: Supervisor) -> None:
@@ -191,12 +112,8 @@ async def test_what_roles_write_is_kept_as_json_lines(running: Supervisor) -> No
 
 
 async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
-    with hold(tmp_path):
-        one = supervisor(tmp_path)
-        await one.start()
-        await spare_of(one)
+    async with started(tmp_path) as one:
         pids = [part.pid for part in one.parts if part.pid]
-        await one.stop()
     assert len(pids) == len(ROLES) + 3
     assert not any(alive(pid) for pid in pids)
     assert {part.state for part in one.parts} == {"stopped"}
@@ -204,7 +121,6 @@ async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
 
 def test_no_child_outlives_a_killed_supervisor(tmp_path: Path, program: Process) -> None:
     state = tmp_path / "home"
-    wait_for(lambda: any(one.state == "waiting" for one in read_state(state)), "the spare")
     pids = [part.pid for part in read_state(state) if part.pid]
     assert len(pids) == len(ROLES) + 3
     wait_for((state / "ran" / f"answers.{pids[-1]}").exists, "the worker to work")
@@ -217,11 +133,8 @@ def test_no_child_outlives_a_killed_supervisor(tmp_path: Path, program: Process)
 async def test_the_start_after_a_kill_recovers(tmp_path: Path, program: Process) -> None:
     program.signal(signal.SIGKILL)
     program.wait(seconds_max=5)
-    with hold(tmp_path / "home"):
-        again = supervisor(tmp_path / "home")
-        await again.start()
-        assert {part.state for part in again.parts if part.role != "gateway-spare"} == {"running"}
-        await again.stop()
+    async with started(tmp_path / "home") as again:
+        assert {part.state for part in again.parts} == {"running"}
 
 
 def test_a_home_has_one_supervisor(tmp_path: Path, program: Process) -> None:

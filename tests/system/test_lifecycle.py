@@ -17,9 +17,9 @@ from tests.fixtures.processes import alive, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import NumberedEngine, client
 
+SERVERS = ["postgres", "redis", "kafka", "engine", "fork-server"]
 PARTS = Counter(
-    ["postgres", "redis", "kafka", "engine", "gateway", "relay", "recorder", "projections", "sagas"]
-    + 2 * ["answers"]
+    [*SERVERS, "gateway", "relay", "recorder", "projections", "sagas", "answers", "answers"]
 )
 ORPHANS_SECONDS_MAX = 60
 """Servers of a killed supervisor are stopped in good order, and killed after 15 s."""
@@ -101,9 +101,6 @@ def test_up_prints_an_address_a_key_and_a_curl_that_works_when_pasted(
 def test_ps_lists_every_server_and_role(thalweg: RunningThalweg) -> None:
     listed = json.loads(thalweg.cli("ps", "--json").stdout)
     assert all(set(one) == {"role", "pid", "ports", "state"} for one in listed)
-    listed = [
-        one for one in listed if one["role"] != "gateway-spare"
-    ]  # it comes some seconds later
     assert Counter(one["role"] for one in listed) == PARTS
     assert all(one["state"] == "running" and alive(one["pid"]) for one in listed)
     ports = {one["role"]: one["ports"] for one in listed}
@@ -178,7 +175,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_start_recovers(
     assert engine.calls()["generations"] == generations
 
 
-@pytest.mark.parametrize("role", ["gateway", "projections", "redis"])
+@pytest.mark.parametrize("role", ["gateway", "projections", "fork-server", "redis"])
 def test_what_is_killed_is_started_again(mortal: RunningThalweg, role: str) -> None:
     before = mortal.signal(role, signal.SIGKILL)
     wait_for(
