@@ -325,19 +325,11 @@ class Holding:
         return TextGatherer(how.stop, logprobs_bytes_max=left, top_logprobs=how.top_logprobs)
 
     def _finished(self, speak: Speak, gatherer: TextGatherer, end: Finished) -> None:
-        rest = gatherer.rest()
+        rest, prompt_tokens = gatherer.rest(), end.prompt_tokens or 0
+        said, named = (rest.text, rest.tokens), (rest.token_ids, rest.logprobs)
         self._end_call()
         self.put(
-            EngineFinished(
-                speak.call,
-                end.reason,
-                rest.text,
-                rest.tokens,
-                end.prompt_tokens or 0,
-                end.context_full,
-                rest.token_ids,
-                rest.logprobs,
-            )
+            EngineFinished(speak.call, end.reason, *said, prompt_tokens, end.context_full, *named)
         )
 
     def _failed(self, speak: Speak, failure: Failure, message: str = "") -> None:
@@ -352,10 +344,11 @@ class Holding:
     def _send_soon(self) -> None:
         """What arrived together becomes one chunk: the loop turns when no more of it is there."""
         if self._chunk_timer is None:
-            self._chunk_timer = self._loop.call_soon(self._chunk_is_due)
+            self._chunk_timer = self._loop.call_soon(self._chunk_is_due, False)
 
-    def _send_gathered(self, *, everything: bool = False) -> None:
-        """Puts a chunk in, if there is text and it need not, or must not, wait any longer."""
+    def _send_gathered(self, *, everything: bool = False, has_waited: bool = False) -> None:
+        """Puts a chunk in, if there is text and it need not, or must not, wait any longer. A call's
+        first one never waits for others."""
         gatherer = self._gatherer
         if gatherer is None or not gatherer.ready or self._stepping:
             return
@@ -363,21 +356,24 @@ class Holding:
             return
         limits, state, now = self._around.limits, self._state, time.monotonic()
         on_its_way = state.held or state.next_index > state.fold.next_index
-        due = self._chunk_put_at + limits.chunk_delay_seconds_max
+        due = now if has_waited or not self._chunks_put else self._around.pace.due(now)
+        if on_its_way:
+            due = max(due, self._chunk_put_at + limits.chunk_delay_seconds_max)
         large = gatherer.ready_bytes >= limits.chunk_bytes_max
-        if on_its_way and now < due and not large and not everything:
+        if now < due and not large and not everything:
             if self._chunk_timer is None:
-                self._chunk_timer = self._loop.call_later(due - now, self._chunk_is_due)
+                self._chunk_timer = self._loop.call_later(due - now, self._chunk_is_due, True)
             return
         self._stop_chunk_timer()
+        self._around.pace.sent(self.request.answer, now)
         piece = gatherer.take()
         self._chunk_put_at = now
         self._chunks_put += 1
         self.put(Said(self._call, piece.text, piece.tokens, piece.token_ids, piece.logprobs))
 
-    def _chunk_is_due(self) -> None:
+    def _chunk_is_due(self, has_waited: bool) -> None:
         self._chunk_timer = None
-        self._send_gathered()
+        self._send_gathered(has_waited=has_waited)
 
     def _stop_chunk_timer(self) -> None:
         if self._chunk_timer is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from processors.answers.dispatch import Dispatcher
+from processors.answers.pace import Pace
 from processors.answers.ports import Request, Requests, TokenLog
 from processors.answers.protocol_words import Bounds
 
@@ -30,6 +31,7 @@ class Surroundings:
     requests: Requests
     dispatcher: Dispatcher
     limits: HoldingLimits
+    pace: Pace
     is_member: Callable[[], bool]
     """Of the consumer group: see `Work`."""
     missed: Callable[[Request, float], bool]

@@ -17,14 +17,8 @@ from events.conversations import Band
 from events.ids import AnswerId
 from processors.answers.dispatch import Dispatcher
 from processors.answers.holding import Holding
-from processors.answers.ports import (
-    LogUnavailable,
-    Request,
-    Requests,
-    TokenLog,
-    TokenRead,
-    Work,
-)
+from processors.answers.pace import Pace
+from processors.answers.ports import LogUnavailable, Request, Requests, TokenLog, TokenRead, Work
 from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
 from processors.answers.standstill import Standstill
 from processors.answers.surroundings import HoldingLimits, Surroundings
@@ -65,7 +59,14 @@ class Worker:
         self._work = work
         self._limits = limits
         self._around = Surroundings(
-            name, tokens, requests, dispatcher, limits.holding, work.is_member, self._missed
+            name,
+            tokens,
+            requests,
+            dispatcher,
+            limits.holding,
+            Pace(limits.holding.chunk_delay_seconds_max),
+            work.is_member,
+            self._missed,
         )
         self._generation = 0
         self._owned: dict[int, int] = {}  # partition: the generation in which it was gained

@@ -24,3 +24,37 @@ async def test_a_message_that_was_reported_undelivered_is_not_told_as_landed(
     assert producer.resets == 1
     assert (landed.partition, landed.offset) == (0, 0)
     await producer.close()
+
+
+async def test_messages_with_headers_and_without_keep_their_order(stand_in_kafka: str) -> None:
+    """The former go alone, the latter with all of their turn of the loop."""
+    producer = Producer(stand_in_kafka)
+    async with asyncio.timeout(SECONDS_MAX):
+        sent = [
+            producer.send(
+                TOPIC,
+                key=b"k",
+                value=b"v",
+                headers=[("n", b"1")] if number % 3 == 0 else None,
+                partition=0,
+            )
+            for number in range(20)
+        ]
+        offsets = [(await one).offset for one in sent]
+    assert offsets == list(range(20))
+    await producer.close()
+
+
+async def test_a_row_of_messages_of_which_one_is_not_taken_fails_whole(
+    stand_in_kafka: str,
+) -> None:
+    producer = Producer(stand_in_kafka)
+    async with asyncio.timeout(SECONDS_MAX):
+        row = [
+            producer.send(TOPIC, key=b"k", value=b"v", partition=partition)
+            for partition in (0, NO_SUCH_PARTITION, 0)
+        ]
+        results = await asyncio.gather(*row, return_exceptions=True)
+    assert all(isinstance(one, NotDelivered) for one in results[1:])
+    assert producer.resets == 1
+    await producer.close()

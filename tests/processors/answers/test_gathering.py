@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from events.answers import Chunk, Claim, End
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
+from processors.answers.pace import ANSWERS_AT_ONCE_MAX
 from tests.processors.answers.fakes import counting, numbers
 from tests.processors.answers.test_worker import House, running
 
@@ -25,6 +26,28 @@ async def test_alone_no_token_is_held_back() -> None:
         await house.acknowledged(asked)
     chunks = [r for r in house.log.written(asked.answer) if isinstance(r, Chunk)]
     assert len(chunks) == 20
+
+
+async def test_beside_many_others_only_the_first_token_is_sent_alone() -> None:
+    """The window never ends here, so what waits for its end comes with the end of the answer."""
+    house = House(chunk_delay_seconds_max=1_000, unfinished_requests_max=2 * ANSWERS_AT_ONCE_MAX)
+    asked = [house.ask(5) for _ in range(ANSWERS_AT_ONCE_MAX + 2)]
+
+    async def together(prompt: Prompt) -> AsyncIterator[Token | Finished]:
+        async for item in counting(prompt):
+            await house.until(lambda: len(house.engine.calls) == len(asked), "all calls")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            yield item
+
+    house.engine.script = together
+    async with running(house) as worker:
+        for one in asked:
+            worker.take(one)
+        for one in asked:
+            await house.acknowledged(one)
+    last = [r for r in house.log.written(asked[-1].answer) if isinstance(r, Chunk | End)]
+    assert [(type(one), one.tokens) for one in last] == [(Chunk, 1), (End, 4)]
 
 
 async def test_tokens_that_arrive_together_share_a_record() -> None:
