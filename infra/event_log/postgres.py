@@ -25,7 +25,7 @@ from commands.errors import StoreUnavailable
 from events.codec import TENANT_WITHIN_BYTES, Undecodable, decode_stored, tenant_mark
 from events.envelope import Recorded
 from gateway.log.ports import CLOCKS_APART_MAX, Logged, Step, Unreadable, Wanted
-from infra.event_store.datastore import CONNECT_SECONDS_MAX, VANISHING
+from infra.event_store.datastore import CONNECT_SECONDS_MAX, RECONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.recorder import EVENTS_TABLE
 from infra.event_store.unreachable import WITHDRAWN, unreachable
 
@@ -93,6 +93,7 @@ class PostgresLog:
             min_size=0,
             max_size=CONNECTIONS_MAX,
             timeout=CONNECTION_SECONDS_MAX,
+            reconnect_timeout=RECONNECT_SECONDS_MAX,
             kwargs={
                 "autocommit": True,
                 "application_name": f"thalweg log of {context}",

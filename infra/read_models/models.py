@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from commands.errors import StoreUnavailable
 from gateway.read_ports import Seen
-from infra.event_store.datastore import VANISHING
+from infra.event_store.datastore import CONNECT_SECONDS_MAX, RECONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.unreachable import unreachable
 from projections.tables import POSITIONS, Tables
 from projections.versions import READABLE
@@ -46,8 +46,10 @@ class ReadModels:
             max_size=connections_max,
             timeout=CONNECTION_SECONDS_MAX,
             max_idle=300,
+            reconnect_timeout=RECONNECT_SECONDS_MAX,
             kwargs={
                 "autocommit": True,
+                "connect_timeout": CONNECT_SECONDS_MAX,
                 "application_name": "thalweg read models",
                 # Compiling a statement would take longer than any of ours.
                 "options": f"-c statement_timeout={STATEMENT_SECONDS_MAX}s -c jit=off",
