@@ -1,12 +1,15 @@
 """A gateway's connections to the read models' database, and how a read finds the live tables."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -18,8 +21,13 @@ from infra.event_store.unreachable import unreachable
 from projections.tables import POSITIONS, Tables
 from projections.versions import READABLE
 
+log = logging.getLogger("thalweg.read_models")
+
 CONNECTION_SECONDS_MAX = 2.0
 """To get a connection of the pool; then the database counts as away."""
+SILENT_SECONDS_MAX = 5.0
+"""A pool that gives no connection for so long is replaced. With the database away that costs a pool
+each time; but twice in `make bench` one gave none for minutes, and Postgres was well."""
 STATEMENT_SECONDS_MAX = 5
 """A read takes some milliseconds; a search of a word that is everywhere, more."""
 ATTEMPTS_MAX = 3
@@ -40,10 +48,18 @@ class ReadModels:
     """The connections of one process to the database of the projections."""
 
     def __init__(self, database_url: str, *, connections_max: int = 4) -> None:
-        self._pool = AsyncConnectionPool(
-            database_url,
+        self._database_url = database_url
+        self._connections_max = connections_max
+        self._pool = self._new_pool()
+        self._given_at = monotonic()
+        """When the pool last gave a connection, or was made."""
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def _new_pool(self) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
+        return AsyncConnectionPool(
+            self._database_url,
             min_size=1,
-            max_size=connections_max,
+            max_size=self._connections_max,
             timeout=CONNECTION_SECONDS_MAX,
             max_idle=300,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
@@ -64,17 +80,34 @@ class ReadModels:
 
     async def close(self) -> None:
         await self._pool.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _replace(self, silent: AsyncConnectionPool[AsyncConnection[TupleRow]]) -> None:
+        """Takes a fresh pool for one that gives nothing: it may have lost count of its own."""
+        if silent is not self._pool or monotonic() - self._given_at < SILENT_SECONDS_MAX:
+            return
+        log.warning("a pool gives no connection and is replaced", extra=silent.get_stats())
+        self._pool, self._given_at = self._new_pool(), monotonic()
+        await self._pool.open(wait=False)
+        closing = asyncio.create_task(silent.close(CONNECTION_SECONDS_MAX))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def fetch(self, query: Composed, values: Values) -> list[TupleRow]:
         """The rows of a query. Raises StoreUnavailable."""
         problem: Exception = StoreUnavailable("no connection")
         for _ in range(ATTEMPTS_MAX):
+            pool = self._pool
             try:
-                async with self._pool.connection() as connection:
+                async with pool.connection() as connection:
+                    self._given_at = monotonic()
                     return await (await connection.execute(query, values)).fetchall()
             except psycopg.errors.UndefinedTable:
                 raise ProjectionMissing("the projections have not run yet") from None
-            except (PoolTimeout, psycopg.errors.QueryCanceled) as error:
+            except PoolTimeout as error:
+                await self._replace(pool)
+                raise unreachable(error) from error
+            except psycopg.errors.QueryCanceled as error:
                 raise unreachable(error) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 problem = error

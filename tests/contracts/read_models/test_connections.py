@@ -6,7 +6,9 @@ import random
 import pytest
 from psycopg.sql import SQL
 
+from commands.errors import StoreUnavailable
 from infra.read_models import ReadModels
+from infra.read_models import models as module
 
 pytestmark = pytest.mark.slow
 READERS = 400
@@ -29,6 +31,19 @@ async def cancelled_at_some_turn(models: ReadModels, turns: int) -> None:
         reading.cancel()
         await asyncio.sleep(0)
     await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_a_pool_that_gives_nothing_is_replaced(
+    models: ReadModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has lost count of its connections: here nobody gives them back."""
+    monkeypatch.setattr(module, "SILENT_SECONDS_MAX", 0.5)
+    lost = [await models._pool.getconn() for _ in range(CONNECTIONS)]
+    with pytest.raises(StoreUnavailable):
+        await read(models)
+    await read(models)
+    for connection in lost:
+        await connection.close()
 
 
 async def test_readers_that_are_cancelled_give_their_connections_back(models: ReadModels) -> None:
