@@ -3,9 +3,7 @@
 Messages to one partition land in the order of the calls. As soon as one message is not delivered,
 all that are outstanding fail too, and later ones go through a fresh client: what was sent before a
 failure is known to have failed can land late only if it was already on the wire. `resets` counts
-those breaks. Keys go to the partitions that Java, aiokafka and Faust choose. What is sent to named
-partitions in one turn of the loop goes to librdkafka together: sent one by one, its thread would
-wake for each, and make a request of each.
+those breaks. Keys go to the partitions that Java, aiokafka and Faust choose.
 """
 
 import asyncio
@@ -17,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict, cast
+from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
@@ -171,15 +169,6 @@ class Producer:
         self._retired.discard(client)
 
 
-class _Batched(TypedDict):
-    """A message as librdkafka's client takes many of them. A `partition` in it would be ignored:
-    the key would choose."""
-
-    key: bytes
-    value: bytes
-    callback: Callable[[KafkaError | None, Message], None]
-
-
 class _Client:
     """One librdkafka producer with the thread that polls it, from its first message to a break."""
 
@@ -197,8 +186,6 @@ class _Client:
         self._broken: str | None = None
         self._stop = False
         self._sweeper: asyncio.TimerHandle | None = None
-        self._turn: dict[tuple[str, int], list[_Batched]] = {}
-        """What was sent in this turn of the loop, by topic and partition."""
         self.outstanding: dict[asyncio.Future[Delivered], float] = {}
         self.thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
         self.thread.start()
@@ -215,30 +202,6 @@ class _Client:
         if self._broken is not None:
             self.outstanding[future] = time.monotonic()  # fails with the others, in a moment
             return future
-        if headers or partition is None:
-            self._produce(topic, key, value, headers or [], partition, future)
-        else:
-            if not self._turn:
-                self._loop.call_soon(self._produce_turn)
-            report = partial(self._report, future)
-            batched = _Batched(key=key, value=value, callback=report)
-            self._turn.setdefault((topic, partition), []).append(batched)
-        self.outstanding[future] = time.monotonic()
-        if self._sweeper is None and self._broken is None:
-            self._sweep()
-        return future
-
-    def _produce(
-        self,
-        topic: str,
-        key: bytes,
-        value: bytes,
-        headers: Headers,
-        partition: int | None,
-        future: "asyncio.Future[Delivered]",
-    ) -> None:
-        """One message. Raises ProducerFull."""
-        self._produce_turn()  # it was sent before
         try:
             self._client.produce(
                 topic,
@@ -246,29 +209,16 @@ class _Client:
                 key=key,
                 partition=-1 if partition is None else partition,
                 on_delivery=partial(self._report, future),
-                headers=cast(list[tuple[str, str | bytes | None]], headers),
+                headers=cast(list[tuple[str, str | bytes | None]], headers or []),
             )
         except BufferError:
             raise ProducerFull("librdkafka's queue is full; send less at a time") from None
         except KafkaException as error:
             self._break(str(error))
-
-    def _produce_turn(self) -> None:
-        """What was sent in this turn. If librdkafka does not take all of it, everything fails."""
-        turn, self._turn = self._turn, {}
-        if self._broken is not None:
-            return
-        for (topic, partition), messages in turn.items():
-            given = cast(list[dict[str, Any]], messages)
-            try:
-                taken = self._client.produce_batch(topic, given, partition)
-            except (BufferError, KafkaException) as error:
-                self._break(str(error))
-                return
-            if taken != len(given):  # librdkafka writes into those that it did not take
-                errors = [str(each["_error"]) for each in given if "_error" in each]
-                self._break(errors[0] if errors else "librdkafka did not take a message")
-                return
+        self.outstanding[future] = time.monotonic()
+        if self._sweeper is None and self._broken is None:
+            self._sweep()
+        return future
 
     def connect(self) -> None:
         """Asks for the topics: whatever comes first to each of them finds a connection."""

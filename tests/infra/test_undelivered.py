@@ -27,7 +27,6 @@ async def test_a_message_that_was_reported_undelivered_is_not_told_as_landed(
 
 
 async def test_messages_with_headers_and_without_keep_their_order(stand_in_kafka: str) -> None:
-    """The former go alone, the latter with all of their turn of the loop."""
     producer = Producer(stand_in_kafka)
     async with asyncio.timeout(SECONDS_MAX):
         sent = [
