@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,28 +47,36 @@ class Backoff:
         return min(RESTART_DELAY_SECONDS * float(2**doublings), self._seconds_max)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What the children of one supervisor share. `say(text)` is told what a person should know;
+    `changed()` that a child's `part` is another."""
+
+    environment: Mapping[str, str]
+    logs: Path
+    """Each has its file in this folder."""
+    log_bytes_max: int
+    restart_delay_seconds_max: float
+    say: Callable[[str], None]
+    changed: Callable[[], None]
+
+
 class Child:
     """A role that runs until it is told to stop, and is started again when it dies.
 
     One that has been told to stop by somebody else works on until its next life does: so a rolling
-    restart interrupts nobody. `say(text)` is told what a person should know; `changed()` that
-    `part` is another. `listener`: a socket that every life shares, so that connections wait there
-    while none runs. `fork` starts a life where it can; else `command` does.
+    restart interrupts nobody. `listener`: a socket that every life shares, so that connections wait
+    there while none runs. `fork` starts a life where it can; else `command` does.
     """
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
+        around: Surroundings,
         *,
         role: str | None = None,
         ports: dict[str, int] | None = None,
-        environment: dict[str, str],
-        logs: Path,
-        log_bytes_max: int,
-        restart_delay_seconds_max: float,
-        say: Callable[[str], None],
-        changed: Callable[[], None],
         listener: socket.socket | None = None,
         fork: Fork | None = None,
         line_kind: socket.SocketKind = socket.SOCK_STREAM,
@@ -75,11 +84,11 @@ class Child:
         self.name = name
         self.part = Part(role or name, ports=ports or {})
         self._command = command
-        self._environment = environment
-        logs.mkdir(parents=True, exist_ok=True)
-        self._log = Log(str(logs / f"{name}.jsonl"), log_bytes_max)
-        self._backoff = Backoff(restart_delay_seconds_max)
-        self._say, self._changed = say, changed
+        self._environment = around.environment
+        around.logs.mkdir(parents=True, exist_ok=True)
+        self._log = Log(str(around.logs / f"{name}.jsonl"), around.log_bytes_max)
+        self._backoff = Backoff(around.restart_delay_seconds_max)
+        self._say, self._changed = around.say, around.changed
         self._listener = listener
         self._fork, self._line_kind = fork, line_kind
         self._lives: list[Life] = []

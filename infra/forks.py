@@ -8,11 +8,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import IO
 
-from infra.children import Child
+from infra.children import Child, Surroundings
 from infra.fork_server import PID
 from infra.lives import LINE_BYTES_MAX, Life
 
@@ -39,26 +38,11 @@ def can_fork(environment: Mapping[str, str]) -> bool:
 class ForkServer(Child):
     """It is a child as roles are: logged, watched, started again. See `infra.fork_server`."""
 
-    def __init__(
-        self,
-        module: str,
-        *,
-        environment: dict[str, str],
-        logs: Path,
-        log_bytes_max: int,
-        restart_delay_seconds_max: float,
-        say: Callable[[str], None],
-        changed: Callable[[], None],
-    ) -> None:
+    def __init__(self, module: str, around: Surroundings) -> None:
         super().__init__(
             FORK_SERVER,
             [sys.executable, "-m", "infra.fork_server", module],
-            environment=environment,
-            logs=logs,
-            log_bytes_max=log_bytes_max,
-            restart_delay_seconds_max=restart_delay_seconds_max,
-            say=say,
-            changed=changed,
+            around,
             line_kind=socket.SOCK_SEQPACKET,
         )
         self._decided = asyncio.Event()

@@ -47,7 +47,7 @@ class Life:
     async def start(
         cls,
         command: Sequence[str],
-        environment: dict[str, str],
+        environment: Mapping[str, str],
         passed: Mapping[str, int],
         *,
         line_kind: socket.SocketKind = socket.SOCK_STREAM,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
-from infra.children import Backoff, Child, Fork, role_command
+from infra.children import Backoff, Child, Fork, Surroundings, role_command
 from infra.forks import ForkServer, can_fork
 from infra.home import Part, write_state
 from infra.lives import Life
@@ -86,12 +86,20 @@ class Supervisor:
         self._server_parts = {
             name: Part(name, ports=server.ports()) for name, server in self._servers.servers.items()
         }
-        self._environment = {
+        environment = {
             name: value for name, value in os.environ.items() if not name.startswith(PREFIX)
         } | settings.environment()
+        self._around = Surroundings(
+            environment,
+            settings.home / "logs",
+            log_bytes_max=settings.log_bytes_max,
+            restart_delay_seconds_max=settings.restart_delay_seconds_max,
+            say=display.say,
+            changed=self._tell_state,
+        )
         self._module = module
-        forks = can_fork(self._environment) and adopt_orphans(True)
-        self._fork_server = self._forking() if forks else None
+        forks = can_fork(environment) and adopt_orphans(True)
+        self._fork_server = ForkServer(module, self._around) if forks else None
         self._prepare = self._child(prepare, {}) if prepare else None
         engine_ports = {"http": settings.engine_port}
         self._engine = self._child("engine", engine_ports, forked=False) if local else None
@@ -106,27 +114,11 @@ class Supervisor:
         return Child(
             name,
             role_command(role, self._module),
+            self._around,
             role=role,
             ports=ports,
-            environment=self._environment,
-            logs=self.settings.home / "logs",
-            log_bytes_max=self.settings.log_bytes_max,
-            restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
-            say=self._display.say,
-            changed=self._tell_state,
             listener=self._listener if role == "gateway" else None,
             fork=self._fork_of(role) if forked else None,
-        )
-
-    def _forking(self) -> ForkServer:
-        return ForkServer(
-            self._module,
-            environment=self._environment,
-            logs=self.settings.home / "logs",
-            log_bytes_max=self.settings.log_bytes_max,
-            restart_delay_seconds_max=self.settings.restart_delay_seconds_max,
-            say=self._display.say,
-            changed=self._tell_state,
         )
 
     def _fork_of(self, role: str) -> Fork | None:

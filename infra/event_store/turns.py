@@ -5,7 +5,7 @@ Writers hold the events' table lock, so that no two of them join the same turn; 
 rows out step over what a writer holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -118,15 +118,14 @@ class Turns:
 
     def may_join(self, group: Group) -> bool:
         """Whether one of them may be a repeat."""
-        return any(one.attempt is not None and one.attempt.number > 0 for one in group.appends)
+        return any(_repeats(group))
 
     def join_group(self, curs: Cursor[DictRow], group: Group) -> None:
         """Joins the repeats of a group to their turns."""
-        for append in group.appends:
-            if append.attempt is not None and append.attempt.number > 0:
-                receipt = _joined(self._ask(curs, self.join_one, append.command, append.attempt))
-                if receipt is not None:
-                    group.joined[append.tenant, append.command] = receipt
+        for append, attempt in _repeats(group):
+            receipt = _joined(self._ask(curs, self.join_one, append.command, attempt))
+            if receipt is not None:
+                group.joined[append.tenant, append.command] = receipt
 
     # On its own -----------------------------------------------------------------------------------
 
@@ -170,6 +169,12 @@ class Turns:
             "number": attempt.number,
             "seconds": self._seconds,
         }
+
+
+def _repeats(group: Group) -> Iterator[tuple[Append, Attempt]]:
+    for append in group.appends:
+        if append.attempt is not None and append.attempt.number > 0:
+            yield append, append.attempt
 
 
 def _begun(appends: Sequence[Append]) -> Sequence[Sequence[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.children import Child
+from infra.children import Child, Surroundings
 from infra.forks import FORK_SECONDS_MAX, FORK_SERVER, ForkServer, can_fork
 from infra.home import read_state
 from infra.servers.orphans import adopt_orphans, bury_orphans
@@ -204,19 +204,19 @@ async def test_no_descriptor_is_left_after_many_forks(tmp_path: Path) -> None:
     def nothing() -> None:
         return None
 
-    rest: dict[str, Any] = {
-        "environment": environment,
-        "logs": tmp_path / "logs",
-        "log_bytes_max": 1_000_000,
-        "restart_delay_seconds_max": 1,
-        "say": told.append,
-        "changed": nothing,
-    }
-    server = ForkServer("tests.infra.stand_in", **rest)
+    around = Surroundings(
+        environment,
+        tmp_path / "logs",
+        log_bytes_max=1_000_000,
+        restart_delay_seconds_max=1,
+        say=told.append,
+        changed=nothing,
+    )
+    server = ForkServer("tests.infra.stand_in", around)
     keeping = asyncio.create_task(server.keep())
 
     async def run() -> None:
-        role = Child("prepare", [], **rest, fork=lambda passed: server.fork("prepare", passed))
+        role = Child("prepare", [], around, fork=lambda passed: server.fork("prepare", passed))
         role.go()
         assert await role.run_once() == 0
         role.close()

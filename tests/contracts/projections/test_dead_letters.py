@@ -208,13 +208,19 @@ def test_a_discard_goes_on_without_the_event_and_keeps_it_and_who_decided(db: Db
     assert dead_letters.counts(db, Answers.tables).streams == 0
 
 
-def test_a_position_that_never_came_can_be_discarded(db: Db) -> None:
+def waited_in_vain(db: Db) -> tuple[Runner, Sequence[Recorded], Partition]:
+    """A runner that has parked a conversation whose second event never came; all its events."""
     log, broken, now = Partition(), a_conversation(answers=2), [0.0]
     runner = Runner(Answers(), gap_seconds_max=5, clock=lambda: now[0])
     runner.create(db)
     runner.apply(db, log.send([broken[0], *broken[2:]]))
     now[0] = 6.0
     runner.apply(db, [])
+    return runner, broken, log
+
+
+def test_a_position_that_never_came_can_be_discarded(db: Db) -> None:
+    runner, broken, _ = waited_in_vain(db)
     assert still_parked(db, broken) == 1
     outcome = discard(db, runner.projection, broken[0].stream, 2, by="ann")
     assert (outcome.applied, outcome.left, outcome.position) == (3, 0, 5)
@@ -222,12 +228,7 @@ def test_a_position_that_never_came_can_be_discarded(db: Db) -> None:
 
 
 def test_a_retry_applies_nothing_in_place_of_a_position_that_never_came(db: Db) -> None:
-    log, broken, now = Partition(), a_conversation(answers=2), [0.0]
-    runner = Runner(Answers(), gap_seconds_max=5, clock=lambda: now[0])
-    runner.create(db)
-    runner.apply(db, log.send([broken[0], *broken[2:]]))
-    now[0] = 6.0
-    runner.apply(db, [])
+    runner, broken, log = waited_in_vain(db)
     outcome = retry(db, runner.projection, broken[0].stream, by="ann")
     assert (outcome.applied, outcome.left, outcome.position) == (0, 3, 1)
     assert outcome.problem == "position 2 is missing"
