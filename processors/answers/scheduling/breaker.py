@@ -51,12 +51,18 @@ class Breaker:
         """In a row, without a success between them."""
         self._probing = False
         self._closed_at = -inf
+        self._lets_since = -inf
         self._full = 0
         self._full_until = -inf
 
     @property
     def state(self) -> BreakerState:
         return self._state
+
+    @property
+    def lets_since(self) -> float | None:
+        """Since when it lets calls through; None: it is open."""
+        return None if self._state is BreakerState.OPEN else self._lets_since
 
     def calls_max(self, bound: int, now: float) -> int:
         """How many calls it may hold at once, of at most `bound`."""
@@ -77,6 +83,7 @@ class Breaker:
             return
         if healthy:
             self._state, self._probing = BreakerState.HALF_OPEN, False
+            self._lets_since = now
         else:
             self._open(now)
 
@@ -92,6 +99,8 @@ class Breaker:
         self._note(failed=False)
         self._in_a_row = self._full = self._openings = 0
         if self._state is not BreakerState.CLOSED:
+            if self._state is BreakerState.OPEN:
+                self._lets_since = now
             self._state, self._probing, self._closed_at = BreakerState.CLOSED, False, now
 
     def failed(self, began_at: float, now: float, *, away: bool = False) -> None:

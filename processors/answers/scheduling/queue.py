@@ -74,7 +74,7 @@ class Queue:
             return False
         self._enter(work, now)
         if not work.begun:
-            self._patience.add(work, self._asked_next(work, now))
+            self._patience.add(work, self._asked_next(work, now, None))
         return True
 
     def next(self, now: float, has_room: Callable[[Needs], bool]) -> Next | None:
@@ -102,17 +102,18 @@ class Queue:
         return entry.work
 
     def given_up(
-        self, now: float, is_served: Callable[[Needs], bool]
+        self, now: float, served_since: Callable[[Needs], float | None]
     ) -> Iterator[tuple[Queued, Why]]:
-        """Takes out what has waited too long. `is_served`: an engine that can do it takes
-        work, though it may be full now."""
+        """Takes out what has waited too long. `served_since`: since when an engine that can do it
+        takes work, though it may be full now; None: none does."""
         self._move(now)
         while self._expired:
             yield self._expired.pop(), Why.DEADLINE
         for work in self._patience.due(now, self._waits):
-            why = self._why(work, now, is_served(work.needs))
+            since = served_since(work.needs)
+            why = self._why(work, now, since)
             if why is None:
-                self._patience.add(work, self._asked_next(work, now))
+                self._patience.add(work, self._asked_next(work, now, since))
             else:
                 self._leave(self._entries[work.answer])
                 yield work, why
@@ -187,12 +188,14 @@ class Queue:
 
     def _climbed(self, work: Queued, now: float) -> tuple[Level, float]:
         """Where work belongs now, and when it climbs on."""
-        if work.begun or work.level is Level.PRIORITY:
+        if work.level <= Level.PRIORITY:
             return work.level, inf
         waited_max = self._limits.patience[work.band].waited_seconds_max
-        steps = int(max(0.0, now - work.asked_at) / waited_max)
-        level = max(Level.PRIORITY, Level(work.level - min(steps, work.level)))
-        return level, inf if level is Level.PRIORITY else work.asked_at + (steps + 1) * waited_max
+        level: Level = work.level
+        climbs_at = work.asked_at + waited_max
+        while climbs_at <= now and level > Level.PRIORITY:
+            level, climbs_at = Level(level - 1), climbs_at + waited_max
+        return level, inf if level is Level.PRIORITY else climbs_at
 
     def _move(self, now: float) -> None:
         for work in self._moves.due(now, self._waits):
@@ -202,17 +205,18 @@ class Queue:
             else:
                 self._enter(work, now)
 
-    def _why(self, work: Queued, now: float, is_served: bool) -> Why | None:
-        waited = now - work.asked_at
-        if is_served:
-            contended = self._limits.patience[work.band].contended_seconds_max
-            return Why.CONTENDED if waited >= contended else None
-        return Why.NO_CAPACITY if waited >= self._limits.no_capacity_seconds_max else None
+    def _why(self, work: Queued, now: float, served_since: float | None) -> Why | None:
+        """While no engine was there, nobody was preferred: that time is no contention."""
+        if served_since is None:
+            waited = now - work.asked_at
+            return Why.NO_CAPACITY if waited >= self._limits.no_capacity_seconds_max else None
+        contended = self._limits.patience[work.band].contended_seconds_max
+        return Why.CONTENDED if now >= max(work.asked_at, served_since) + contended else None
 
-    def _asked_next(self, work: Queued, now: float) -> float:
-        bounds = (
-            self._limits.patience[work.band].contended_seconds_max,
-            self._limits.no_capacity_seconds_max,
+    def _asked_next(self, work: Queued, now: float, served_since: float | None) -> float:
+        begins = work.asked_at if served_since is None else max(work.asked_at, served_since)
+        moments = (
+            begins + self._limits.patience[work.band].contended_seconds_max,
+            work.asked_at + self._limits.no_capacity_seconds_max,
         )
-        later = [at for at in (work.asked_at + bound for bound in bounds) if at > now]
-        return min(later, default=now + ASKED_AGAIN_SECONDS)
+        return min((at for at in moments if at > now), default=now + ASKED_AGAIN_SECONDS)

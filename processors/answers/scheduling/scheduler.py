@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from events.ids import ConversationId
-from processors.answers.scheduling.breaker import BreakerState
 from processors.answers.scheduling.choice import Choice, choose
 from processors.answers.scheduling.queue import Charge, Queue
 from processors.answers.scheduling.retries import RetryBudget, RetryLimits
@@ -91,7 +90,7 @@ class Scheduler:
 
     def given_up(self, now: float) -> Iterator[tuple[Queued, Why]]:
         """Takes out of the queue what has waited too long."""
-        return self.queue.given_up(now, self.is_served)
+        return self.queue.given_up(now, self.served_since)
 
     def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, now: float) -> None:
         """A call is over, and has used so many tokens: of the prompt, and of what was said."""
@@ -110,9 +109,10 @@ class Scheduler:
             case Outcome.LET_GO:
                 seat.breaker.let_go()
 
-    def is_served(self, needs: Needs) -> bool:
-        """An engine that can do it takes work, though it may be full now."""
-        return any(seat.breaker.state is not BreakerState.OPEN for seat in self._able(needs))
+    def served_since(self, needs: Needs) -> float | None:
+        """Since when an engine that can do it takes work, even if it is full; None: none does."""
+        since = (seat.breaker.lets_since for seat in self._able(needs))
+        return min((each for each in since if each is not None), default=None)
 
     def may_be_served(self, needs: Needs) -> bool:
         """An engine that is known can do it, or one that may be able to has not said so yet."""

@@ -90,23 +90,27 @@ class Seat:
 
     def room(self, now: float) -> int:
         """How many more calls it may be given."""
-        if self.load(now).load >= 1:
+        if self._fullness(now) >= 1:
             return 0
         places = min(self.share, self.breaker.calls_max(self.limits.bound, now))
         return max(0, min(places, self.limits.bound - self._others_now(now)) - self.in_flight)
 
     def load(self, now: float) -> Load:
-        figures, limits = self.figures, self.limits
-        load = (self.in_flight + self._others_now(now)) / limits.bound
+        load, figures = self._fullness(now), self.figures
         if not self._are_fresh(now):
             return Load(load, self.in_flight, None, None, None, None)
-        if figures.tokens is not None and limits.batch_tokens:
-            load = max(load, figures.tokens / limits.batch_tokens)
         known = (figures.queued, figures.running, figures.tokens)
         return Load(load, self.in_flight, *known, age_seconds=now - figures.at)
 
+    def _fullness(self, now: float) -> float:
+        limits, tokens = self.limits, self.figures.tokens
+        load = (self.in_flight + self._others_now(now)) / limits.bound
+        if tokens is not None and limits.batch_tokens and self._are_fresh(now):
+            load = max(load, tokens / limits.batch_tokens)
+        return load
+
     def _others_now(self, now: float) -> int:
-        return self._others if self._are_fresh(now) else 0
+        return self._others if self._others and self._are_fresh(now) else 0
 
     def _are_fresh(self, now: float) -> bool:
         return now - self.figures.at <= self.limits.figures_seconds_max

@@ -24,8 +24,12 @@ def room(_needs: Needs) -> bool:
     return True
 
 
-def no_room(_needs: Needs) -> bool:
-    return False
+def always(_needs: Needs) -> float | None:
+    return 0.0
+
+
+def never(_needs: Needs) -> float | None:
+    return None
 
 
 def queue_of(*works: Queued, now: float = 0.0) -> Queue:
@@ -110,45 +114,47 @@ def test_what_is_past_its_deadline_is_given_up_and_never_dispatched():
     dead, alive = work(deadline=5.0), work(deadline=50.0)
     queue = queue_of(dead, alive)
     assert taken(queue, 5.0) == [alive]
-    assert list(queue.given_up(5.0, room)) == [(dead, Why.DEADLINE)]
-    assert not list(queue.given_up(6.0, room))
+    assert list(queue.given_up(5.0, always)) == [(dead, Why.DEADLINE)]
+    assert not list(queue.given_up(6.0, always))
 
 
 def test_others_are_served_all_the_time_then_it_is_contended():
     waiting = work(band=Band.PRIORITY)
     queue = queue_of(waiting)
-    assert not list(queue.given_up(9.9, room))
-    assert list(queue.given_up(10.0, room)) == [(waiting, Why.CONTENDED)]
+    assert not list(queue.given_up(9.9, always))
+    assert list(queue.given_up(10.0, always)) == [(waiting, Why.CONTENDED)]
 
 
 def test_without_an_engine_work_waits_longer_before_it_is_given_up():
     waiting = work(band=Band.PRIORITY)
     queue = queue_of(waiting)
-    assert not list(queue.given_up(10.0, no_room))
-    assert not list(queue.given_up(39.9, no_room))
-    assert list(queue.given_up(40.0, no_room)) == [(waiting, Why.NO_CAPACITY)]
+    assert not list(queue.given_up(10.0, never))
+    assert not list(queue.given_up(39.9, never))
+    assert list(queue.given_up(40.0, never)) == [(waiting, Why.NO_CAPACITY)]
 
 
-def test_an_engine_that_came_back_late_does_not_make_old_work_wait_anew():
+def test_the_time_without_an_engine_is_no_contention():
     waiting = work(band=Band.PRIORITY)
     queue = queue_of(waiting)
-    assert not list(queue.given_up(30.0, no_room))
-    assert list(queue.given_up(40.0, room)) == [(waiting, Why.CONTENDED)]
+    assert not list(queue.given_up(30.0, never))
+    assert not list(queue.given_up(39.0, lambda _needs: 35.0))
+    assert not list(queue.given_up(44.9, lambda _needs: 35.0))
+    assert list(queue.given_up(45.0, lambda _needs: 35.0)) == [(waiting, Why.CONTENDED)]
 
 
 def test_flex_waits_until_its_deadline_while_others_are_served():
     waiting = work(band=Band.FLEX, deadline=500.0)
     queue = queue_of(waiting)
     for now in range(0, 499, 3):
-        assert not list(queue.given_up(float(now), room))
-    assert list(queue.given_up(500.0, room)) == [(waiting, Why.DEADLINE)]
+        assert not list(queue.given_up(float(now), always))
+    assert list(queue.given_up(500.0, always)) == [(waiting, Why.DEADLINE)]
 
 
 def test_what_was_begun_is_not_given_up_before_its_deadline():
     begun = work(begun=True, deadline=300.0)
     queue = queue_of(begun)
-    assert not list(queue.given_up(299.0, no_room))
-    assert list(queue.given_up(300.0, no_room)) == [(begun, Why.DEADLINE)]
+    assert not list(queue.given_up(299.0, never))
+    assert list(queue.given_up(300.0, never)) == [(begun, Why.DEADLINE)]
 
 
 def test_it_is_bounded():
@@ -223,7 +229,7 @@ def test_whatever_happens_each_request_leaves_once_and_none_too_late(steps):
                 left = [each for each in inside.values() if each.model in value]
                 assert all(each.deadline <= now for each in left), "nothing waits in vain"
         elif what == "give up":
-            for one, why in queue.given_up(now, lambda _needs, served=value: served):
+            for one, why in queue.given_up(now, always if value else never):
                 assert inside.pop(one.answer) is one
                 assert (why is Why.DEADLINE) == (one.deadline <= now)
             assert all(each.deadline > now for each in inside.values())
@@ -269,7 +275,7 @@ def test_a_flood_of_priority_starves_nobody(seed):
         for who in (1, 2):
             queue.put(work(band=Band.PRIORITY, tenant=who, asked_at=now, tokens=50), now)
         queue.next(now, room)
-        list(queue.given_up(now, room))
+        list(queue.given_up(now, always))
         now += 1
     assert flex.answer not in queue
     assert now <= 2 * 10 + 1 + 2, "it climbs twice, and then its tenant's turn comes"
