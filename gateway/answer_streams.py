@@ -110,6 +110,9 @@ class Pace:
     """A stream that is kept up and says nothing: look whether the end is recorded all the same."""
     folds_check_seconds: float = 20.0
     """The same for the log, which costs more: only against what nobody has thought of."""
+    looks_doubled_max: int = 4
+    """Each look at either that finds nothing doubles the time to the next, so often: thousands of
+    silent streams would ask for nothing else."""
     lookup_seconds_max: float = 2.0
     """For one lookup of a recorded end; a database that hangs must not hold the log up."""
     keepalive_seconds: float = 15.0
@@ -164,7 +167,7 @@ class AnswerStreams:
                 if now() - pinged_at >= pace.keepalive_seconds:
                     yield IDLE
                     pinged_at = now()
-                run = await reading.next(cursor, now() - spoke_at)
+                run = await reading.next(cursor)
 
 
 class _Reading:
@@ -181,6 +184,8 @@ class _Reading:
         self._live_asked_at = 0.0
         self._folds: Source | None = None
         self._ended_checked_at = self._folds_checked_at = time.monotonic()
+        self._ends_looked = self._folds_looked = 0
+        """In vain, in a row, while the live stream was kept up."""
         self.over = False
         """All there will ever be has been returned."""
 
@@ -200,8 +205,14 @@ class _Reading:
         ends = self._streams.ends if self._ref.ended else self._streams.ends[:1]
         return await self._from_ends(cursor, ends)
 
-    async def next(self, cursor: int, silent_seconds: float) -> Sequence[Entry]:
+    async def next(self, cursor: int) -> Sequence[Entry]:
         """What follows, or nothing after `read_seconds_max` or a little more."""
+        run = await self._next(cursor)
+        if run:
+            self._ends_looked = self._folds_looked = 0
+        return run
+
+    async def _next(self, cursor: int) -> Sequence[Entry]:
         if self._folds is None:
             run = await self._from_live(cursor, self._pace.read_seconds_max)
             if run:
@@ -218,13 +229,18 @@ class _Reading:
                 await self._leave_folds()
             if run:
                 return run
-        now = time.monotonic()
-        wait = self._pace.ended_check_seconds if kept_up else self._pace.read_seconds_max
-        if now - self._ended_checked_at >= wait or not self._live_serves:
+        now, pace = time.monotonic(), self._pace
+        if not kept_up:
+            self._ends_looked = self._folds_looked = 0
+        wait = pace.ended_check_seconds if kept_up else pace.read_seconds_max
+        if now - self._ended_checked_at >= wait * 2**self._ends_looked or not self._live_serves:
+            self._ends_looked = min(self._ends_looked + 1, pace.looks_doubled_max)
             run = await self._from_ends(cursor, self._streams.ends)
             if run or self.over:
                 return run
-        if not kept_up or now - self._folds_checked_at >= self._pace.folds_check_seconds:
+        wait = pace.folds_check_seconds * 2**self._folds_looked
+        if not kept_up or now - self._folds_checked_at >= wait:
+            self._folds_looked = min(self._folds_looked + 1, pace.looks_doubled_max)
             await self._enter_folds()
         return ()
 

@@ -19,6 +19,7 @@ from infra.live_names import (
     kept_up_name,
     stream_name,
 )
+from infra.redis_line import RedisLine
 from processors.answers.recorder_ports import LiveUnavailable, Run, RunRefused
 
 OF_THE_SERVER = (NotConnected, NoScriptError, OutOfMemoryError, ReadOnlyError)
@@ -68,6 +69,7 @@ class RedisLiveWriter:
     ) -> None:
         """Streams expire so long after their end is recorded, or after they began without one."""
         self._redis = client_of(url)
+        self._line = RedisLine(self._redis)
         self._prefix = prefix
         self._expiry_ms = int(expiry_seconds * 1_000)
         self._open_expiry_ms = int(open_expiry_seconds * 1_000)
@@ -98,9 +100,10 @@ class RedisLiveWriter:
         ]
 
     async def _append(self, runs: Sequence[Run]) -> list[Any]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for run in runs:
-                pipeline.evalsha(
+        return await self._line.ask(
+            [
+                (
+                    "EVALSHA",
                     self._script,
                     1,
                     stream_name(self._prefix, run.answer),
@@ -110,7 +113,9 @@ class RedisLiveWriter:
                     self._open_expiry_ms,
                     *(encode_entry(entry) for entry in run.entries),
                 )
-            return await pipeline.execute(raise_on_error=False)
+                for run in runs
+            ]
+        )
 
     async def keep_up(self, partitions: Iterable[int], recorder: str) -> frozenset[int]:
         """See processors.answers.recorder.LiveWriter."""
@@ -135,6 +140,7 @@ class RedisLiveWriter:
         )
 
     async def close(self) -> None:
+        await self._line.close()
         await self._redis.aclose()
 
 

@@ -10,6 +10,7 @@
 - Producer: none. Faust's is idempotent only inside transactions.
 - Refusals: aiokafka's coordinator stands still after an error until somebody asks for it. Faust
   does not; ours does, and the app crashes with `GroupRefused`.
+- Buffers: none of Faust's pressure (`on_buffer_full`).
 - Stalls: after a rebalance Faust seeks, and if Kafka takes longer for that than a request may, it
   takes the timeout for its own stop and never lets a message flow again. The app crashes with
   `FlowStalled` instead.
@@ -245,6 +246,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
             other.close()
         return None
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: the agent never waits, and whoever hands over waits for room in its buffer.
+
+        Faust would fetch the others alone, for up to a second, however soon there is room again:
+        64 messages a second, of a partition that has thousands behind a commit.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing: what is held back stays held back."""
+
     def hold_back(self, topics: Iterable[str]) -> None:
         """Fetches nothing more of these topics; what was fetched still comes."""
         if not self._thread.is_member:
@@ -257,7 +268,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
                     self._get_active_partitions().add(each)
         for each in list(self._get_active_partitions()) if held else ():
             if each.topic in held:
-                self.on_buffer_full(each)
+                self._get_active_partitions().discard(each)
+                self._buffered_partitions.add(each)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]  # mypy skips faust

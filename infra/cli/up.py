@@ -202,11 +202,19 @@ def _get(settings: Settings, path: str, headers: dict[str, str]) -> dict[str, ob
     return body if isinstance(body, dict) else {}
 
 
+def _first_model(settings: Settings, key: str) -> str:
+    """For an example: a gateway that does not answer just now is no reason to stop everything."""
+    try:
+        models = _get(settings, "/v1/models", {"Authorization": f"Bearer {key}"})["data"]
+        return str(models[0]["id"])  # type: ignore[index]  # whatever it is, it came as JSON
+    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException):
+        return "default"
+
+
 def _welcome(settings: Settings, console: Console) -> None:
     address = f"http://{settings.local_host}:{settings.port}"
     key = (settings.home / "api-key").read_text().strip()
-    models = _get(settings, "/v1/models", {"Authorization": f"Bearer {key}"}).get("data")
-    model = models[0]["id"] if isinstance(models, list) and models else "default"
+    model = _first_model(settings, key)
     messages = [{"role": "user", "content": QUESTION}]
     body = json.dumps({"model": model, "messages": messages, "stream": True})
     console.print(

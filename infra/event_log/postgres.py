@@ -19,20 +19,18 @@ import orjson
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from commands.errors import StoreUnavailable
 from events.codec import TENANT_WITHIN_BYTES, Undecodable, decode_stored, tenant_mark
 from events.envelope import Recorded
 from gateway.log.ports import CLOCKS_APART_MAX, Logged, Step, Unreadable, Wanted
-from infra.event_store.datastore import CONNECT_SECONDS_MAX, RECONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.recorder import EVENTS_TABLE
 from infra.event_store.unreachable import WITHDRAWN, unreachable
+from infra.read_pool import ReadPool
 
 CONNECTIONS_MAX = 2
 """Of one process to one context's log: auditors wait for each other, not commands for them."""
-CONNECTION_SECONDS_MAX = 2.0
-"""To get one of them; then the database counts as away."""
 STATEMENT_SECONDS_MAX = 10
 """A step takes milliseconds; a database that takes this long is not well."""
 SCANNED_MAX = 5_000
@@ -88,21 +86,14 @@ class PostgresLog:
 
     def __init__(self, context: str, database_url: str, *, scanned_max: int = SCANNED_MAX) -> None:
         self._scanned_max = scanned_max
-        self._pool = AsyncConnectionPool(
+        self._pool = ReadPool(
             database_url,
-            min_size=0,
-            max_size=CONNECTIONS_MAX,
-            timeout=CONNECTION_SECONDS_MAX,
-            reconnect_timeout=RECONNECT_SECONDS_MAX,
-            kwargs={
-                "autocommit": True,
-                "application_name": f"thalweg log of {context}",
-                "connect_timeout": CONNECT_SECONDS_MAX,
-                "options": "-c default_transaction_read_only=on"
-                f" -c statement_timeout={STATEMENT_SECONDS_MAX}s",
-                **VANISHING,
-            },
-            open=False,
+            application_name=f"thalweg log of {context}",
+            options="-c default_transaction_read_only=on"
+            f" -c statement_timeout={STATEMENT_SECONDS_MAX}s",
+            connections_min=0,
+            connections_max=CONNECTIONS_MAX,
+            binary=True,
         )
         names = {"schema": Identifier(context), "table": Identifier(EVENTS_TABLE)}
 
@@ -116,7 +107,7 @@ class PostgresLog:
 
     async def open(self) -> None:
         """Never waits for the database."""
-        await self._pool.open(wait=False)
+        await self._pool.open()
 
     async def close(self) -> None:
         await self._pool.close()
@@ -209,9 +200,7 @@ class PostgresLog:
         problem: Exception = StoreUnavailable("no connection")
         for _ in range(ATTEMPTS_MAX):
             try:
-                async with self._pool.connection() as connection:
-                    cursor = connection.cursor(binary=True)
-                    return await (await cursor.execute(query, values)).fetchall()
+                return await self._pool.fetch(query, values)
             except PoolTimeout as error:
                 raise unreachable(error) from error
             except (psycopg.OperationalError, psycopg.InterfaceError, *WITHDRAWN) as error:

@@ -2,8 +2,9 @@
 
 A worker speaks only once it has read back its own claim, so a reader that stops without an error
 would silence all its answers, and nobody else would take them: the group still counts the worker
-in. It was seen once, after a broker had stood still for 5 s. What the producer was told has landed
-must come by; what does not is read by a fresh reader, from where the old one stood.
+in. What the producer was told has landed must come by; what does not is read by a fresh reader,
+from where the old one stood. A broker that stands still for longer, between a record's
+acknowledgement and its way to us, looks the same: that costs a reader, and nothing else.
 """
 
 import asyncio

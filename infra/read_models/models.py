@@ -1,33 +1,22 @@
 """A gateway's connections to the read models' database, and how a read finds the live tables."""
 
 import asyncio
-import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from time import monotonic
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from commands.errors import StoreUnavailable
 from gateway.read_ports import Seen
-from infra.event_store.datastore import CONNECT_SECONDS_MAX, RECONNECT_SECONDS_MAX, VANISHING
 from infra.event_store.unreachable import unreachable
+from infra.read_pool import ReadPool, Values
 from projections.tables import POSITIONS, Tables
 from projections.versions import READABLE
 
-log = logging.getLogger("thalweg.read_models")
-
-CONNECTION_SECONDS_MAX = 2.0
-"""To get a connection of the pool; then the database counts as away."""
-SILENT_SECONDS_MAX = 5.0
-"""A pool that gives no connection for so long is replaced. With the database away that costs a pool
-each time; but twice in `make bench` one gave none for minutes, and Postgres was well."""
 STATEMENT_SECONDS_MAX = 5
 """A read takes some milliseconds; a search of a word that is everywhere, more."""
 ATTEMPTS_MAX = 3
@@ -36,8 +25,6 @@ APPLIED_POLL_SECONDS = 0.01
 """Between looks whether a projection has applied a command: it takes 5 to 20 ms."""
 
 OFFSETS = "SELECT partition, next_offset FROM {offsets}"
-
-Values = Sequence[object] | Mapping[str, Any]
 
 
 class ProjectionMissing(StoreUnavailable):
@@ -48,66 +35,31 @@ class ReadModels:
     """The connections of one process to the database of the projections."""
 
     def __init__(self, database_url: str, *, connections_max: int = 4) -> None:
-        self._database_url = database_url
-        self._connections_max = connections_max
-        self._pool = self._new_pool()
-        self._given_at = monotonic()
-        """When the pool last gave a connection, or was made."""
-        self._closing: set[asyncio.Task[None]] = set()
-
-    def _new_pool(self) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
-        return AsyncConnectionPool(
-            self._database_url,
-            min_size=1,
-            max_size=self._connections_max,
-            timeout=CONNECTION_SECONDS_MAX,
-            max_idle=300,
-            reconnect_timeout=RECONNECT_SECONDS_MAX,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": CONNECT_SECONDS_MAX,
-                "application_name": "thalweg read models",
-                # Compiling a statement would take longer than any of ours.
-                "options": f"-c statement_timeout={STATEMENT_SECONDS_MAX}s -c jit=off",
-                **VANISHING,
-            },
-            open=False,
+        self._pool = ReadPool(
+            database_url,
+            application_name="thalweg read models",
+            # Compiling a statement would take longer than any of ours.
+            options=f"-c statement_timeout={STATEMENT_SECONDS_MAX}s -c jit=off",
+            connections_min=1,
+            connections_max=connections_max,
         )
 
     async def open(self) -> None:
         """Never waits for the database."""
-        await self._pool.open(wait=False)
+        await self._pool.open()
 
     async def close(self) -> None:
         await self._pool.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
-
-    async def _replace(self, silent: AsyncConnectionPool[AsyncConnection[TupleRow]]) -> None:
-        """Takes a fresh pool for one that gives nothing: it may have lost count of its own."""
-        if silent is not self._pool or monotonic() - self._given_at < SILENT_SECONDS_MAX:
-            return
-        log.warning("a pool gives no connection and is replaced", extra=silent.get_stats())
-        self._pool, self._given_at = self._new_pool(), monotonic()
-        await self._pool.open(wait=False)
-        closing = asyncio.create_task(silent.close(CONNECTION_SECONDS_MAX))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
 
     async def fetch(self, query: Composed, values: Values) -> list[TupleRow]:
         """The rows of a query. Raises StoreUnavailable."""
         problem: Exception = StoreUnavailable("no connection")
         for _ in range(ATTEMPTS_MAX):
-            pool = self._pool
             try:
-                async with pool.connection() as connection:
-                    self._given_at = monotonic()
-                    return await (await connection.execute(query, values)).fetchall()
+                return await self._pool.fetch(query, values)
             except psycopg.errors.UndefinedTable:
                 raise ProjectionMissing("the projections have not run yet") from None
-            except PoolTimeout as error:
-                await self._replace(pool)
-                raise unreachable(error) from error
-            except psycopg.errors.QueryCanceled as error:
+            except (PoolTimeout, psycopg.errors.QueryCanceled) as error:
                 raise unreachable(error) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 problem = error

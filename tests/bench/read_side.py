@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -150,7 +151,7 @@ async def _load(thalweg: RunningThalweg) -> None:
 
 async def feed(thalweg: RunningThalweg, *, feeds: int, changes: int) -> Feed:
     """Opens so many feeds, of a user each, and renames a conversation of some of them."""
-    gateway = thalweg.pids("gateway")[0]
+    gateway = await fresh_gateway(thalweg)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of(thalweg))
         users = [f"reader-{number}" for number in range(feeds)]
@@ -178,6 +179,17 @@ async def feed(thalweg: RunningThalweg, *, feeds: int, changes: int) -> Feed:
                         break
             seconds.append(time.perf_counter() - began)
     return Feed(each, Spread.of(seconds))
+
+
+async def fresh_gateway(thalweg: RunningThalweg) -> int:
+    """The pid of a gateway's next life: memory that a former part has let go of would hide what
+    is taken now."""
+    before = thalweg.signal("gateway", signal.SIGTERM)
+    await asyncio.to_thread(
+        wait_for, lambda: thalweg.pids("gateway") not in ([], [before]), "another gateway"
+    )
+    await asyncio.to_thread(wait_for, thalweg.is_ready, "the gateway")
+    return next(pid for pid in thalweg.pids("gateway") if pid != before)
 
 
 async def frames(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from tests.bench import measure
 from tests.bench.client import Answer, Connection, connect
 from tests.bench.measure import Spread
 from tests.bench.native import Call, Calls
-from tests.bench.read_side import resident_bytes
+from tests.bench.read_side import fresh_gateway, resident_bytes
 from tests.fixtures.thalweg import RunningThalweg
 
 ACTIVE_TOKENS_PER_SECOND = 20
@@ -61,7 +61,7 @@ class Opened(asyncio.Protocol):
 
 async def streams(thalweg: RunningThalweg, *, silent: int, active: int, seconds: float) -> Streams:
     """Opens the silent ones and weighs them; then lets the active ones speak beside them."""
-    gateway = thalweg.pids("gateway")[0]
+    gateway = await fresh_gateway(thalweg)
     calls = Calls(thalweg)
     hanging = [calls.any() for _ in range(math.ceil(silent / READERS_OF_AN_ANSWER))]
     content = "tokens=20 delay_ms=0 hang_after=1"

@@ -18,6 +18,7 @@ from tests.faults.strikes import (
     killed_as_it_is_forked,
     killed_with_the_supervisor,
     paused,
+    paused_together,
     storm,
 )
 
@@ -36,6 +37,8 @@ def _cases() -> Iterator[Case]:
         yield Case(f"pause {role}", paused(role), role)
     for role in ("gateway", *SERVERS):
         yield Case(f"pause {role}", paused(role), role, forms=LONG_ONLY)
+    together = (*ROLES, "sagas")
+    yield Case("pause every role", paused_together(together), "all", forms=LONG_ONLY)
     yield Case("kill answers openai", killed("answers"), "answers", load=Load(model=OPENAI))
     for model in (TGI, OPENAI):
         yield Case(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from tests.faults.case import Fault
@@ -55,12 +56,24 @@ def paused(role: str, seconds: float = PAUSE_SECONDS) -> Fault:
     return fault
 
 
+def paused_together(roles: Sequence[str], seconds: float = PAUSE_SECONDS) -> Fault:
+    """SIGSTOP of every process of these roles, SIGCONT afterwards: nobody replaces anybody."""
+
+    async def fault(world: World) -> None:
+        stopped = [pid for role in roles for pid in world.thalweg.pids(role)]
+        try:
+            _signal(stopped, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+        finally:
+            _signal(stopped, signal.SIGCONT)
+
+    return fault
+
+
 async def killed_all(world: World) -> None:
     """Every role and server at once, only the supervisor lives."""
     for pids in world.pids.values():
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(pids, signal.SIGKILL)
 
 
 async def killed_with_the_supervisor(world: World) -> None:
@@ -99,3 +112,9 @@ def engine_killed(model: str, *, away_seconds: float) -> Fault:
             engines.revive(model)
 
     return fault
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

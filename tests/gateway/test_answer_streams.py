@@ -209,6 +209,17 @@ async def test_what_everybody_has_missed_is_found_in_the_log(world: World) -> No
     assert await world.read() == ALL
 
 
+async def test_a_silent_stream_looks_elsewhere_less_and_less_often(world: World) -> None:
+    world = World(
+        replace(PACE, read_seconds_max=0.001, ended_check_seconds=0.001, silent_seconds_max=1)
+    )
+    await world.kept_up()
+    with pytest.raises(AnswerStreamUnavailable):
+        await world.read()
+    # 1, 2, 4, 8 and then 16 ms apart, at the soonest, in a second; without that it is each ms
+    assert 4 <= world.store.asked <= 4 + 1_000 / 16
+
+
 async def test_a_source_that_repeats_or_skips_is_not_believed(world: World) -> None:
     class Odd(MemoryFolds):
         async def after(self, index: int, *, seconds_max: float) -> Sequence[Entry]:

@@ -13,7 +13,7 @@ from tests.bench import measure
 from tests.bench.client import Answer, Connection, Target, connect
 from tests.bench.measure import Spread
 from tests.bench.peers.subject import Subject
-from tests.bench.repeats import generations_of, repeated
+from tests.bench.repeats import generations_of, repeated, still
 
 TOKENS = 20
 FOUND_SECONDS_MAX = 10.0
@@ -164,7 +164,7 @@ async def shown_at_a_kill(one: Subject, engine_port: int) -> Shown:
     the subject has of the first answer; the engine marks tokens with the call that said them.
     """
     target = one.target
-    before = await generations_of(engine_port)
+    before = await still(engine_port)
     content = f"tokens={TOKENS_AT_A_KILL} delay_ms=20 tag=1"
     requests = [
         target.request(content, stream=True, headers=f"Idempotency-Key: bench-{number}\r\n")

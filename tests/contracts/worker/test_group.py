@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import errors
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
-from faust.types import TP
 
-from events.conversations import Band
 from infra.answers_worker import run_answers, transport
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.role import NoMember
@@ -107,6 +105,5 @@ async def test_topics_can_be_held_back_before_the_app_has_started(
         Watermarks(),
         loop=asyncio.get_running_loop(),
     )
-    app.consumer.on_buffer_full(TP(installation.topics.work(Band.DEFAULT), 0))
     app.consumer.hold_back(installation.topics.all_work)
     app.consumer.hold_back([])

@@ -22,6 +22,8 @@ from tests.contracts.kafka.damaged import send_with_a_raw_name
 from tests.contracts.worker.asking import Installation
 
 KAFKA_SECONDS_MAX = 20
+BEHIND = 4_000
+AT_A_TIME = 500  # sent to Kafka
 
 
 class Notes:
@@ -121,6 +123,20 @@ async def test_topics_that_are_held_back_wait_without_a_loss_and_cancels_come(
         await installation.until(lambda: notes.cancels == [answer], "the cancel")
         app.consumer.hold_back([])
         await installation.until(lambda: len(notes.requests) == 21, "all requests")
+
+
+async def test_thousands_of_messages_behind_a_commit_come_in_seconds(
+    installation: Installation,
+) -> None:
+    """With a rebalance they come again, and what is new comes behind them. Faust would bring as
+    many a second as its buffer takes: past the bound of this test."""
+    _, _, recorded = await installation.ask("again and again")
+    for _ in range(BEHIND // AT_A_TIME):
+        await asyncio.gather(
+            *(installation.relay(recorded, Band.DEFAULT) for _ in range(AT_A_TIME))
+        )
+    async with running(installation) as (_, notes):
+        await installation.until(lambda: len(notes.requests) > BEHIND, "all", seconds_max=30)
 
 
 async def test_from_produce_to_the_worker_takes_milliseconds(installation: Installation) -> None:
