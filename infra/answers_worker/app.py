@@ -116,6 +116,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
                 Request(
                     event.answer,
                     event.conversation,
+                    recorded.meta.tenant,
                     event.model,
                     place,
                     recorded.meta.traceparent,

@@ -1,20 +1,22 @@
-"""Chooses the engine that speaks next: the one with the least in flight among those that can.
+"""Makes the calls that the scheduler decides on: one queue and all engines, on one event loop.
 
-An engine that fails is left alone for a while, longer each time; one that is full, for a moment.
-Nothing is shown of a call that fails before its first token, so another engine simply takes it.
-
-What was accepted is answered: full engines are asked again until the answer's deadline, and so are
-absent ones if a part of the answer was shown already. Only an engine that had the request and then
-failed counts as an attempt, so that a request which breaks engines can't break them for ever.
+Nothing is shown of a call that fails before its first token, so another engine simply takes it,
+within a budget of retries. What was accepted is answered: work waits for an engine as long as its
+band is patient and, if a part of the answer was shown already, until its deadline. Only an engine
+that had the request and then failed counts as an attempt, so that a request which breaks engines
+can't break them for ever.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from events.ids import AnswerId
 from processors.answers.engine import (
     CannotContinue,
     Engine,
@@ -25,234 +27,315 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.ports import Request
+from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.retries import RetryLimits
+from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
+from processors.answers.scheduling.seats import Seat, SeatLimits
+from processors.answers.scheduling.work import Queued, QueueLimits, Why
 
 log = logging.getLogger("thalweg.answers")
 
-ENGINES_AWAY_SECONDS_MAX = 60.0  # a container that died is started again in less, with its model
 ATTEMPTS_MAX = 10  # a request that kills engines must not take them all down for ever
-PAUSE_AFTER_FAILURE_SECONDS = 0.25  # doubles with each failure in a row
-PAUSE_SECONDS_MAX = 5.0
-DOUBLINGS_MAX = 8  # any more are beyond PAUSE_SECONDS_MAX
-PAUSE_WHEN_FULL_SECONDS = 0.1  # about how soon an engine's batch has room again
-PAUSE_WHEN_FULL_SECONDS_MAX = 2.0  # it doubles for a call that is told so again and again
 MODELS_SECONDS_MAX = 30.0  # how long what an engine said of its models is believed
+TICK_SECONDS = 0.05  # while work waits: pauses of breakers end, engines start slowly
+CHARACTERS_PER_TOKEN = 4  # about, of English; the charge is corrected by the engine's own count
 
 
-@dataclass(slots=True, eq=False)
-class _Seat:
-    """What is known of one engine."""
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    seats: SeatLimits = field(default_factory=SeatLimits)
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+    retries: RetryLimits = field(default_factory=RetryLimits)
 
-    engine: Engine
-    in_flight: int = 0
-    failures: int = 0
-    """In a row."""
-    until: float = 0.0
-    """Left alone until then (monotonic)."""
-    failure_until: float = 0.0
-    """The part of it that is because of the last failure."""
-    models: tuple[str, ...] | None = None
-    models_at: float = 0.0
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def failed(self) -> None:
-        """All calls that were in flight fail together: that is one failure."""
-        now = time.monotonic()
-        if now < self.failure_until:
-            return
-        doubled = PAUSE_AFTER_FAILURE_SECONDS * 2 ** min(self.failures, DOUBLINGS_MAX)
-        self.failures += 1
-        self.failure_until = now + min(PAUSE_SECONDS_MAX, doubled)
-        self.until = max(self.until, self.failure_until)
+class GivenUp(Exception):
+    """The queue has no engine for this work within its bounds."""
 
-    def full(self) -> None:
-        self.until = max(self.until, time.monotonic() + PAUSE_WHEN_FULL_SECONDS)
+    def __init__(self, why: Why) -> None:
+        super().__init__(why.value)
+        self.why = why
 
 
 class Dispatcher:
     """One per worker process. Knows the engines that the settings name."""
 
     def __init__(
-        self, engines: Sequence[Engine], *, away_seconds_max: float = ENGINES_AWAY_SECONDS_MAX
+        self,
+        engines: Sequence[Engine],
+        limits: DispatchLimits | None = None,
+        *,
+        chance: random.Random | None = None,
     ) -> None:
-        self._seats = [_Seat(engine) for engine in engines]
-        self._away_seconds_max = away_seconds_max
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def call(self, model: str, prompt: Prompt, *, seconds_max: float, begun: bool) -> "Call":
-        """A call that is not made yet; iterate over it.
-
-        `seconds_max` is what is left of the answer's time: so long it waits for an engine with room
-        and, if the answer has `begun` (something was shown), for any at all.
-        """
-        away_seconds_max = seconds_max if begun else min(seconds_max, self._away_seconds_max)
-        return Call(self, model, prompt, seconds_max, away_seconds_max)
-
-    async def seats(self, model: str) -> list[_Seat]:
-        """Engines that serve the model and are not left alone now, the best first."""
-        now = time.monotonic()
-        free = [seat for seat in self._seats if seat.until <= now]
-        unknown = [seat for seat in free if seat.models is None]
-        if unknown:
-            await asyncio.gather(*(self._ask_models(seat) for seat in unknown))
-        for seat in free:
-            if seat.models is not None and now - seat.models_at > MODELS_SECONDS_MAX:
-                seat.models_at = now  # the old answer serves until the new one is there
-                task = asyncio.create_task(self._ask_models(seat, again=True))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        able = [seat for seat in free if model in (seat.models or ())]
-        return sorted(able, key=lambda seat: seat.in_flight)
-
-    def is_anybody_else(self, model: str, unable: Collection[Engine]) -> bool:
-        """Whether there is an engine, maybe away, that may serve the model and is not `unable`."""
-        return any(
-            seat.models is None or model in seat.models
-            for seat in self._seats
-            if seat.engine not in unable
+        limits = limits or DispatchLimits()
+        self._engines = {engine.name: engine for engine in engines}
+        self._scheduler = Scheduler(
+            chance or random.Random(),  # noqa: S311  # who speaks is no secret
+            limits=limits.queue,
+            retries=limits.retries,
         )
+        for name in self._engines:
+            self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
+        self._models_at = dict.fromkeys(self._engines, float("-inf"))
+        self._asking: set[str] = set()
+        """Engines that are asked for their models or their health now."""
+        self._waiting: dict[AnswerId, asyncio.Future[Dispatch]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tick: asyncio.TimerHandle | None = None
+        self._closed = False
 
-    def is_served(self, model: str) -> bool | None:
-        """None: not every engine has said what it serves."""
-        if any(model in (seat.models or ()) for seat in self._seats):
-            return True
-        return None if any(seat.models is None for seat in self._seats) else False
+    def call(self, work: Queued, prompt: Prompt) -> "Call":
+        """A call that is not made yet; iterate over it."""
+        return Call(self, work, prompt)
 
-    async def _ask_models(self, seat: _Seat, *, again: bool = False) -> None:
-        async with seat.asking:
-            if seat.models is not None and not again:
-                return
-            try:
-                seat.models = await seat.engine.models()
-                seat.models_at = time.monotonic()
-            except EngineFailed:
-                if not again:
-                    seat.failed()
+    def engine(self, name: str) -> Engine:
+        return self._engines[name]
+
+    async def acquire(self, work: Queued) -> Dispatch:
+        """Waits for the work's turn. Raises GivenUp, EngineRefused, CannotContinue, Overloaded.
+
+        Whoever gets a dispatch says how it `ended`.
+        """
+        self._look_after_engines()
+        self._refuse_what_nobody_does(work)
+        turn: asyncio.Future[Dispatch] = asyncio.get_running_loop().create_future()
+        if not self._scheduler.queue.put(work, time.monotonic()):
+            raise Overloaded("the worker's queue is full")
+        self._waiting[work.answer] = turn
+        self._go()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.ended(turn.result(), Outcome.LET_GO, 0)
+            raise
+        finally:
+            if self._waiting.get(work.answer) is turn:
+                del self._waiting[work.answer]
+                self._scheduler.queue.remove(work.answer)
+
+    def may_retry(self) -> bool:
+        return self._scheduler.retries.take(time.monotonic())
+
+    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int) -> None:
+        """`used`: tokens, of the prompt and of what was said."""
+        self._scheduler.ended(dispatch, outcome, used, time.monotonic())
+        self._go()
 
     async def close(self) -> None:
         """Closes the engines' connections."""
+        self._closed = True
+        if self._tick is not None:
+            self._tick.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for seat in self._seats:
-            await seat.engine.close()
+        for engine in self._engines.values():
+            await engine.close()
 
+    # ---------------------------------------------------------------------------------------------
 
-@dataclass(slots=True)
-class _Full:
-    """When one call asks an engine again that had no room for it."""
+    def _go(self) -> None:
+        """Gives up what has waited too long, and dispatches what there is room for."""
+        now, scheduler = time.monotonic(), self._scheduler
+        for work, why in scheduler.given_up(now):
+            turn = self._waiting.pop(work.answer, None)
+            if turn is not None and not turn.done():
+                turn.set_exception(GivenUp(why))
+        while (dispatch := scheduler.next(now)) is not None:
+            turn = self._waiting.pop(dispatch.work.answer, None)
+            if turn is None or turn.done():
+                scheduler.ended(dispatch, Outcome.LET_GO, 0, now)
+                continue
+            scheduler.retries.called(now)
+            turn.set_result(dispatch)
+        if len(scheduler.queue) and self._tick is None and not self._closed:
+            self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._ticked)
 
-    until: float = 0.0
-    times: int = 0
+    def _ticked(self) -> None:
+        self._tick = None
+        self._look_after_engines()
+        for answer, turn in list(self._waiting.items()):
+            work = self._scheduler.queue.find(answer)
+            if work is not None and not turn.done():
+                try:
+                    self._refuse_what_nobody_does(work)
+                except (EngineRefused, CannotContinue) as error:
+                    self._scheduler.queue.remove(answer)
+                    turn.set_exception(error)
+        self._go()
 
-    def again(self) -> float:
-        doubled = PAUSE_WHEN_FULL_SECONDS * 2 ** min(self.times, DOUBLINGS_MAX)
-        self.times += 1
-        pause = min(PAUSE_WHEN_FULL_SECONDS_MAX, doubled) * random.uniform(0.5, 1)  # noqa: S311
-        self.until = time.monotonic() + pause
-        return self.until
+    def _refuse_what_nobody_does(self, work: Queued) -> None:
+        if self._scheduler.may_be_served(work.needs):
+            return
+        if work.unable and self._scheduler.may_be_served((work.model, frozenset())):
+            raise CannotContinue("no engine can go on with this answer")
+        raise EngineRefused(f"No engine serves the model {work.model!r}.")
+
+    def _look_after_engines(self) -> None:
+        """Asks engines in the background, while there is work for them: what they serve, and after
+        a breaker's pause whether they are well."""
+        now = time.monotonic()
+        for name, seat in self._scheduler.seats.items():
+            if name in self._asking:
+                continue
+            if seat.breaker.probe_due(now):
+                self._ask(name, self._probe(name, seat))
+            elif now - self._models_at[name] > MODELS_SECONDS_MAX:
+                self._ask(name, self._ask_models(name, seat))
+
+    def _ask(self, name: str, asking: Coroutine[Any, Any, None]) -> None:
+        self._asking.add(name)
+        task = asyncio.create_task(asking)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._asked(name, done))
+
+    def _asked(self, name: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._asking.discard(name)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an engine adapter broke", exc_info=error, extra={"engine": name})
+        if not self._closed:
+            self._go()
+
+    async def _probe(self, name: str, seat: Seat) -> None:
+        healthy = await self._engines[name].healthy()
+        seat.breaker.probed(healthy=healthy, now=time.monotonic())
+
+    async def _ask_models(self, name: str, seat: Seat) -> None:
+        began_at = time.monotonic()
+        try:
+            seat.models = await self._engines[name].models()
+            self._models_at[name] = time.monotonic()
+        except EngineFailed as error:
+            if seat.models is None:
+                seat.breaker.failed(began_at, time.monotonic(), away=not error.reached)
+            else:
+                self._models_at[name] = time.monotonic()  # what it said before serves on
 
 
 class Call:
     """One call, on the first engine that gives a token."""
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        model: str,
-        prompt: Prompt,
-        seconds_max: float,
-        away_seconds_max: float,
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, work: Queued, prompt: Prompt) -> None:
         self._dispatcher = dispatcher
-        self._model = model
+        self._work = work
         self._prompt = prompt
-        self._seconds_max = seconds_max
-        self._away_seconds_max = away_seconds_max
-        self._full: dict[Engine, _Full] = {}
-        self.engine: Engine | None = None
-        """Who speaks."""
+        self.engine: str | None = None
+        """The name of who speaks."""
 
-    async def tokens(
-        self, *, prefer: Engine | None = None, avoid: Engine | None = None
-    ) -> AsyncGenerator[Token | Finished, None]:
+    async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         """Yields tokens, then one Finished.
 
         Raises Overloaded, EngineRefused, CannotContinue or EngineFailed when, within the bounds, no
-        engine took the call; EngineFailed also in the middle. `avoid` is taken only if there is no
-        other.
+        engine took the call; EngineFailed also in the middle.
         """
-        until = time.monotonic() + self._seconds_max
-        last: Exception = EngineFailed(
-            f"no engine serves the model {self._model!r} now", reached=False
-        )
-        unable: set[Engine] = set()
         attempts = 0
-        away_until = min(until, time.monotonic() + self._away_seconds_max)
-        while attempts < ATTEMPTS_MAX:
-            seat = await self._choose(away_until, prefer, avoid, unable)
-            if seat is None:
-                break
-            self.engine = seat.engine
-            said = False
-            seat.in_flight += 1
-            stream = seat.engine.generate(self._prompt)
+        last: Exception | None = None
+        while True:
             try:
-                async for item in stream:
-                    said = True
-                    seat.failures = 0
-                    yield item
+                dispatch = await self._dispatcher.acquire(self._work)
+            except GivenUp as given_up:
+                raise last or _error_of(given_up.why, self._work.model) from None
+            self.engine = dispatch.seat.name
+            speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
+            try:
+                async with aclosing(speaking.tokens()) as tokens:
+                    async for item in tokens:
+                        yield item
                 return
             except EngineFailed as error:
-                seat.failed()
-                log.warning(
-                    "an engine failed", extra={"engine": seat.engine.name, "kind": error.kind}
-                )
-                if said:
-                    raise
                 attempts += error.reached
-                last, avoid, prefer = error, seat.engine, None
+                last = error
+                log.warning("an engine failed", extra={"engine": self.engine, "kind": error.kind})
+                if speaking.said or attempts >= ATTEMPTS_MAX:
+                    raise
+                if error.reached and not self._dispatcher.may_retry():
+                    raise
+                self._work = replace(self._work, avoid=self.engine)
             except Overloaded as error:
-                seat.full()
-                again_at = self._full.setdefault(seat.engine, _Full()).again()
-                away_until = min(until, again_at + self._away_seconds_max)
                 last = error
             except CannotContinue as error:
-                unable.add(seat.engine)  # another may come back that can
-                away_until = min(away_until, time.monotonic() + ENGINES_AWAY_SECONDS_MAX)
                 last = error
-            finally:
-                seat.in_flight -= 1
-                await _close(stream)
-        raise last
+                self._work = replace(self._work, unable=self._work.unable | {self.engine})
 
-    async def _choose(
-        self, until: float, prefer: Engine | None, avoid: Engine | None, unable: set[Engine]
-    ) -> _Seat | None:
-        """Waits for an engine; None if there is none in time."""
-        while True:
-            seats = await self._dispatcher.seats(self._model)
-            now = time.monotonic()
-            able = [
-                seat
-                for seat in seats
-                if seat.engine not in unable
-                and not ((full := self._full.get(seat.engine)) and now < full.until)
-            ]
-            for seat in able:
-                if seat.engine is prefer:
-                    return seat
-            for seat in able:
-                if seat.engine is not avoid:
-                    return seat
-            if able:
-                return able[0]
-            if unable and not self._dispatcher.is_anybody_else(self._model, unable):
-                return None  # everybody has said that it can't
-            if self._dispatcher.is_served(self._model) is False:
-                raise EngineRefused(f"No engine serves the model {self._model!r}.")
-            if now >= until:
-                return None
-            await asyncio.sleep(PAUSE_WHEN_FULL_SECONDS)
+
+class _Speaking:
+    """One dispatch: what the engine says, and what that says of the engine."""
+
+    def __init__(self, dispatcher: Dispatcher, dispatch: Dispatch, prompt: Prompt) -> None:
+        self._dispatcher = dispatcher
+        self._dispatch = dispatch
+        self._prompt = prompt
+        self.said = False
+
+    async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
+        engine = self._dispatcher.engine(self._dispatch.seat.name)
+        outcome, tokens, finished = Outcome.LET_GO, 0, None
+        stream = engine.generate(self._prompt)
+        try:
+            async for item in stream:
+                self.said = True
+                if isinstance(item, Finished):
+                    outcome, finished = Outcome.FINISHED, item
+                else:
+                    tokens += 1
+                yield item
+        except EngineFailed as error:
+            outcome = Outcome.FAILED if error.reached else Outcome.AWAY
+            raise
+        except Overloaded:
+            outcome = Outcome.FULL
+            raise
+        finally:
+            try:
+                await _close(stream)
+            finally:
+                used = tokens + self._prompt_tokens(finished)
+                self._dispatcher.ended(self._dispatch, outcome, used)
+
+    def _prompt_tokens(self, finished: Finished | None) -> int:
+        """As the engine counted them, else about; none if it did not get to them."""
+        if finished is not None and finished.prompt_tokens is not None:
+            return finished.prompt_tokens
+        return prompt_tokens_of(self._prompt) if self.said else 0
+
+
+def work_of(
+    request: Request,
+    prompt: Prompt,
+    *,
+    asked_at: float,
+    deadline: float,
+    begun: bool,
+    avoid: str | None,
+) -> Queued:
+    """A request as the queue has it. Times: monotonic, seconds."""
+    return Queued(
+        request.answer,
+        request.conversation,
+        request.tenant,
+        request.place.band,
+        request.model,
+        tokens=prompt_tokens_of(prompt) + prompt.tokens_max,
+        asked_at=asked_at,
+        deadline=deadline,
+        begun=begun,
+        avoid=avoid,
+    )
+
+
+def prompt_tokens_of(prompt: Prompt) -> int:
+    """About."""
+    characters = sum(len(message.content) for message in prompt.messages) + len(prompt.said)
+    return characters // CHARACTERS_PER_TOKEN
+
+
+def _error_of(why: Why, model: str) -> Exception:
+    if why is Why.NO_CAPACITY:
+        return EngineFailed(f"no engine serves the model {model!r} now", reached=False)
+    return Overloaded("no engine had room in time")
 
 
 async def _close(stream: AsyncIterator[Token | Finished]) -> None:

@@ -19,7 +19,8 @@ from events.answers import ClaimId, Fold
 from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
-from processors.answers.engine import Engine, Finished, FinishReason, Prompt
+from processors.answers.dispatch import work_of
+from processors.answers.engine import Finished, FinishReason, Prompt
 from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
 from processors.answers.protocol import hold, room, step
 from processors.answers.protocol_words import (
@@ -86,6 +87,7 @@ class Holding:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._told_no_member = False
+        self._held_at = time.monotonic()
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
         # of the call under way
         self._speaking: asyncio.Task[None] | None = None
@@ -95,8 +97,7 @@ class Holding:
         self._chunk_put_at = 0.0
         self._chunk_timer: asyncio.Handle | None = None
         self._room = asyncio.Event()
-        self._engine: Engine | None = None
-        self._broken_engine: Engine | None = None
+        self._broken_engine: str | None = None
 
     def start(self, said: Fold, generation: int) -> None:
         """`said` is the fold of the answer up to the end of its partition at the assignment."""
@@ -283,18 +284,20 @@ class Holding:
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
         gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
         left = self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
-        call = self._around.dispatcher.call(
-            self._task.model,
+        work = work_of(
+            self.request,
             prompt,
-            seconds_max=left + DEADLINE_MARGIN_SECONDS,
+            asked_at=self._held_at,
+            deadline=time.monotonic() + left + DEADLINE_MARGIN_SECONDS,
             begun=self._state.fold.next_index > 0,
+            avoid=self._broken_engine,
         )
-        prefer = self._engine if speak.further else None
+        call = self._around.dispatcher.call(work, prompt)
         said = False
         try:
-            async with aclosing(call.tokens(prefer=prefer, avoid=self._broken_engine)) as tokens:
+            async with aclosing(call.tokens()) as tokens:
                 async for item in tokens:
-                    self._engine, said = call.engine, True
+                    said = True
                     if isinstance(item, Finished):
                         self._finished(speak, gatherer, item)
                         return True
@@ -308,8 +311,7 @@ class Holding:
                     self._send_soon()
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
-            engine = call.engine.name if call.engine is not None else None
-            log.warning("a call failed", extra=self._extra(engine=engine, kind=error.kind))
+            log.warning("a call failed", extra=self._extra(engine=call.engine, kind=error.kind))
             self._broken_engine = call.engine
             self._send_gathered(everything=True)
             if said and not self._chunks_put:

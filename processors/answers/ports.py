@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 from events.answers import TokenRecord
 from events.conversations import Band, Sampling
@@ -26,6 +27,7 @@ class Request:
 
     answer: AnswerId
     conversation: ConversationId
+    tenant: UUID
     model: str
     place: Place
     traceparent: str | None = None

@@ -62,6 +62,10 @@ class Queue:
     def __contains__(self, answer: AnswerId) -> bool:
         return answer in self._entries
 
+    def find(self, answer: AnswerId) -> Queued | None:
+        entry = self._entries.get(answer)
+        return None if entry is None else entry.work
+
     @property
     def is_full(self) -> bool:
         return len(self) >= self._limits.queued_max

@@ -93,7 +93,7 @@ def requests(store: Stored) -> StoreRequests:
 
 
 def request(answer: AnswerId) -> Request:
-    return Request(answer, C, "m", Place(Band.DEFAULT, 0, 0))
+    return Request(answer, C, UUID(int=1), "m", Place(Band.DEFAULT, 0, 0))
 
 
 async def test_the_branch_is_told_and_its_siblings_are_not() -> None:

@@ -29,6 +29,7 @@ from processors.answers.ports import (
 )
 
 MODEL = "numbered"
+TENANT = UUID(int=1)
 
 
 class FakeLog:
@@ -255,6 +256,7 @@ def request(
     return Request(
         answer or AnswerId(fresh_id()),
         ConversationId(fresh_id()),
+        TENANT,
         MODEL,
         Place(band, partition, offset),
     )

@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from events.conversations import Role, Sampling
+from events.ids import ConversationId, fresh_id
 from processors.answers import dispatch
-from processors.answers.dispatch import Dispatcher
+from processors.answers.dispatch import Call, Dispatcher, DispatchLimits, work_of
 from processors.answers.engine import (
     CannotContinue,
     EngineFailed,
@@ -20,6 +23,8 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.work import QueueLimits
 from tests.processors.answers.fakes import (
     MODEL,
     FakeEngine,
@@ -27,24 +32,50 @@ from tests.processors.answers.fakes import (
     breaking_after,
     counting,
     numbers,
+    request,
 )
 
 PROMPT = Prompt((Message(Role.USER, "5"),), "", Sampling(max_tokens=100), 100)
 
 
+QUICK = BreakerLimits(
+    pause_seconds=0.002,
+    pause_seconds_max=0.008,
+    slow_start_seconds=0.001,
+    full_pause_seconds=0.001,
+    full_pause_seconds_max=0.004,
+)
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS", 0.001)
-    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS_MAX", 0.004)
-    monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 0.002)
-    monkeypatch.setattr(dispatch, "PAUSE_SECONDS_MAX", 0.008)
+    monkeypatch.setattr(dispatch, "TICK_SECONDS", 0.001)
 
 
-async def say(
-    dispatcher: Dispatcher, model: str = MODEL, *, seconds_max: float = 10, begun: bool = False
-) -> str:
-    call = dispatcher.call(model, PROMPT, seconds_max=seconds_max, begun=begun)
-    async with aclosing(call.tokens()) as items:
+def dispatcher_of(*engines: FakeEngine, away_seconds_max: float = 60, **limits: Any) -> Dispatcher:
+    queue = QueueLimits(no_capacity_seconds_max=away_seconds_max)
+    return Dispatcher(engines, DispatchLimits(**{"queue": queue, "breaker": QUICK, **limits}))
+
+
+def asking(
+    dispatcher: Dispatcher,
+    model: str = MODEL,
+    *,
+    seconds_max: float = 10,
+    begun: bool = False,
+    avoid: str | None = None,
+    conversation: ConversationId | None = None,
+) -> Call:
+    made = replace(request(), model=model)
+    if conversation is not None:
+        made = replace(made, conversation=conversation)
+    now = time.monotonic()
+    work = work_of(made, PROMPT, asked_at=now, deadline=now + seconds_max, begun=begun, avoid=avoid)
+    return dispatcher.call(work, PROMPT)
+
+
+async def say(dispatcher: Dispatcher, model: str = MODEL, **how: Any) -> str:
+    async with aclosing(asking(dispatcher, model, **how).tokens()) as items:
         return "".join([item.text async for item in items if isinstance(item, Token)])
 
 
@@ -55,8 +86,8 @@ async def refusing(error: Exception) -> AsyncIterator[Token | Finished]:
 
 async def test_the_engine_with_the_least_in_flight_speaks() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
-    dispatcher = Dispatcher(engines)
-    calls = [dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False).tokens() for _ in range(4)]
+    dispatcher = dispatcher_of(*engines)
+    calls = [asking(dispatcher).tokens() for _ in range(4)]
     for call in calls:
         await anext(call)
     assert [engine.open for engine in engines] == [2, 2]
@@ -67,7 +98,7 @@ async def test_the_engine_with_the_least_in_flight_speaks() -> None:
 
 async def test_only_an_engine_that_serves_the_model_speaks() -> None:
     engines = [FakeEngine("a", models=["other"]), FakeEngine("b")]
-    dispatcher = Dispatcher(engines)
+    dispatcher = dispatcher_of(*engines)
     for _ in range(3):
         assert await say(dispatcher) == numbers(5)
     assert (len(engines[0].calls), len(engines[1].calls)) == (0, 3)
@@ -75,21 +106,21 @@ async def test_only_an_engine_that_serves_the_model_speaks() -> None:
 
 async def test_a_model_that_nobody_serves_is_refused() -> None:
     with pytest.raises(EngineRefused, match="No engine serves the model 'unheard-of'"):
-        await say(Dispatcher([FakeEngine("a")]), model="unheard-of")
+        await say(dispatcher_of(FakeEngine("a")), model="unheard-of")
 
 
 async def test_an_engine_that_fails_before_a_word_is_replaced_unnoticed() -> None:
     bad = FakeEngine("bad", lambda _: refusing(EngineFailed("broken")))
     good = FakeEngine("good")
-    dispatcher = Dispatcher([bad, good])
+    dispatcher = dispatcher_of(bad, good)
     for _ in range(5):
         assert await say(dispatcher) == numbers(5)
     assert len(bad.calls) < 5, "it is left alone for a while"
 
 
 async def test_a_failure_in_the_middle_is_told() -> None:
-    dispatcher = Dispatcher([FakeEngine("a", breaking_after(3))])
-    call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False).tokens()
+    dispatcher = dispatcher_of(FakeEngine("a", breaking_after(3)))
+    call = asking(dispatcher).tokens()
     assert [await anext(call) for _ in range(3)] == [Token(f" {n}", n) for n in range(3)]
     with pytest.raises(EngineFailed):
         await anext(call)
@@ -97,22 +128,24 @@ async def test_a_failure_in_the_middle_is_told() -> None:
 
 async def test_another_engine_is_preferred_after_a_failure() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
-    dispatcher = Dispatcher(engines)
+    dispatcher = dispatcher_of(*engines)
     for _ in range(3):
-        call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False)
-        async with aclosing(call.tokens(avoid=engines[0])) as items:
+        call = asking(dispatcher, avoid="a")
+        async with aclosing(call.tokens()) as items:
             assert [item async for item in items]
-        assert call.engine is engines[1]
+        assert call.engine == "b"
 
 
-async def test_the_same_engine_is_preferred_for_a_further_call() -> None:
-    engines = [FakeEngine("a"), FakeEngine("b")]
-    dispatcher = Dispatcher(engines)
-    for _ in range(3):
-        call = dispatcher.call(MODEL, PROMPT, seconds_max=10, begun=False)
-        async with aclosing(call.tokens(prefer=engines[1])) as items:
+async def test_the_engine_that_spoke_last_in_a_conversation_speaks_again() -> None:
+    dispatcher = dispatcher_of(FakeEngine("a"), FakeEngine("b"), FakeEngine("c"))
+    conversation = ConversationId(fresh_id())
+    spoke = set()
+    for _ in range(6):
+        call = asking(dispatcher, conversation=conversation)
+        async with aclosing(call.tokens()) as items:
             assert [item async for item in items]
-        assert call.engine is engines[1]
+        spoke.add(call.engine)
+    assert len(spoke) == 1
 
 
 def failing(times: int, error: Exception) -> Script:
@@ -132,34 +165,32 @@ def failing(times: int, error: Exception) -> Script:
 
 async def test_a_full_engine_is_asked_again_however_often() -> None:
     engine = FakeEngine("a", failing(4 * dispatch.ATTEMPTS_MAX, Overloaded()))
-    assert await say(Dispatcher([engine], away_seconds_max=0.05)) == numbers(5)
+    assert await say(dispatcher_of(engine, away_seconds_max=0.05)) == numbers(5)
 
 
 async def test_engines_that_stay_full_are_told_when_the_time_is_over() -> None:
     engine = FakeEngine("a", lambda _: refusing(Overloaded()))
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(say(Dispatcher([engine]), seconds_max=0.2), 20)
+        await asyncio.wait_for(say(dispatcher_of(engine), seconds_max=0.2), 20)
 
 
-async def test_a_full_engine_is_asked_less_often_by_each_call_that_it_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS_MAX", 10)
+async def test_a_full_engine_is_asked_less_and_less_often() -> None:
     engine = FakeEngine("a", lambda _: refusing(Overloaded()))
+    slower = replace(QUICK, full_pause_seconds_max=10)
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(say(Dispatcher([engine]), seconds_max=0.25), 20)
+        await asyncio.wait_for(say(dispatcher_of(engine, breaker=slower), seconds_max=0.25), 20)
     assert 3 <= len(engine.calls) <= 10, "the pauses double: 1, 2, 4, ... 128 ms at most"
 
 
 async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
     away = EngineFailed("refused", reached=False)
     engine = FakeEngine("a", failing(2 * dispatch.ATTEMPTS_MAX, away))
-    assert await say(Dispatcher([engine])) == numbers(5)
+    assert await say(dispatcher_of(engine)) == numbers(5)
 
 
 async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_deadline() -> None:
     engine = FakeEngine("a", failing(10**9, EngineFailed("refused", reached=False)))
-    dispatcher = Dispatcher([engine], away_seconds_max=0.05)
+    dispatcher = dispatcher_of(engine, away_seconds_max=0.05)
     with pytest.raises(EngineFailed, match="refused"):
         await say(dispatcher)
     saying = asyncio.create_task(say(dispatcher, begun=True))
@@ -172,33 +203,17 @@ async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_dea
         await say(dispatcher, begun=True, seconds_max=0.05)
 
 
-async def test_calls_that_fail_together_are_one_failure_and_pauses_stay_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 1.0)
-    monkeypatch.setattr(dispatch, "PAUSE_SECONDS_MAX", 5.0)
-    dispatcher = Dispatcher([FakeEngine("a")])
-    seat = dispatcher._seats[0]
-    for _ in range(64):
-        seat.failed()
-    assert seat.until - time.monotonic() <= 1
-    for _ in range(2_000):
-        seat.failure_until = 0  # the pause is over
-        seat.failed()
-    assert 4 < seat.until - time.monotonic() <= 5
-
-
 async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times() -> None:
     engines = [FakeEngine(name, lambda _: refusing(EngineFailed("dead"))) for name in "abc"]
     with pytest.raises(EngineFailed, match="dead"):
-        await asyncio.wait_for(say(Dispatcher(engines)), 20)
+        await asyncio.wait_for(say(dispatcher_of(*engines)), 20)
     assert sum(len(engine.calls) for engine in engines) == dispatch.ATTEMPTS_MAX
 
 
 async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
     engine = FakeEngine("a")
     engine.unreachable = True
-    saying = asyncio.create_task(say(Dispatcher([engine])))
+    saying = asyncio.create_task(say(dispatcher_of(engine)))
     await asyncio.wait([saying], timeout=0.02)
     assert not saying.done()
     engine.unreachable = False
@@ -209,25 +224,25 @@ async def test_none_within_the_bound_is_a_failure() -> None:
     engine = FakeEngine("a")
     engine.unreachable = True
     with pytest.raises(EngineFailed, match="no engine serves"):
-        await say(Dispatcher([engine], away_seconds_max=0.05))
+        await say(dispatcher_of(engine, away_seconds_max=0.05))
 
 
 async def test_one_that_cannot_continue_leaves_it_to_the_others() -> None:
     engines = [FakeEngine("a", lambda _: refusing(CannotContinue())), FakeEngine("b")]
-    assert await say(Dispatcher(engines)) == numbers(5)
+    assert await say(dispatcher_of(*engines)) == numbers(5)
     with pytest.raises(CannotContinue):
-        await say(Dispatcher(engines[:1]))
+        await say(dispatcher_of(*engines[:1]))
 
 
 async def test_one_that_can_continue_is_waited_for_if_it_is_away() -> None:
     back = FakeEngine("b", failing(1, EngineFailed("refused", reached=False)))
     engines = [FakeEngine("a", lambda _: refusing(CannotContinue())), back]
-    assert await say(Dispatcher(engines), begun=True) == numbers(5)
+    assert await say(dispatcher_of(*engines), begun=True) == numbers(5)
     assert len(engines[0].calls) == 1
 
 
 async def test_a_refusal_is_final() -> None:
     engines = [FakeEngine("a", lambda _: refusing(EngineRefused("too long"))), FakeEngine("b")]
     with pytest.raises(EngineRefused, match="too long"):
-        await say(Dispatcher(engines))
+        await say(dispatcher_of(*engines))
     assert not engines[1].calls

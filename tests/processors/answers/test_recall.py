@@ -1,6 +1,7 @@
 """A request that is older than the tokens that were read: they are read from before it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ FIRST = ClaimId(1, fresh_id())
 
 def asked_again(answer: AnswerId | None = None, offset: int = 0, at_ms: int = NOW_MS) -> Request:
     made = request(0, offset, answer=answer)
-    return Request(made.answer, made.conversation, made.model, made.place, appended_ms=at_ms)
+    return replace(made, appended_ms=at_ms)
 
 
 def begun(house: House, answer: AnswerId, *texts: str) -> None:

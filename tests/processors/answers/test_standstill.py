@@ -21,7 +21,9 @@ from tests.processors.answers.given_worker import (
 )
 from tests.processors.answers.test_worker import House, running
 
-REQUEST = Request(ANSWER, ConversationId(UUID(int=2)), "m", Place(Band.DEFAULT, 3, 0), None)
+REQUEST = Request(
+    ANSWER, ConversationId(UUID(int=2)), UUID(int=1), "m", Place(Band.DEFAULT, 3, 0), None
+)
 
 
 @dataclass

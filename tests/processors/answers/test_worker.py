@@ -12,10 +12,12 @@ from events.answers import Chunk, Claim, ClaimId, End
 from events.conversations import Band, EndKind, Sampling, Usage
 from events.ids import AnswerId, fresh_id
 from processors.answers import worker as worker_module
-from processors.answers.dispatch import Dispatcher
+from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
 from processors.answers.ports import Request
 from processors.answers.protocol_words import Bounds
+from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.work import QueueLimits
 from processors.answers.surroundings import HoldingLimits
 from processors.answers.worker import Worker, WorkerLimits
 from tests.processors.answers.fakes import (
@@ -63,7 +65,11 @@ class House:
             work=self.work,
             requests=self.requests,
             dispatcher=Dispatcher(
-                self.engines or [self.engine], away_seconds_max=self.away_seconds_max
+                self.engines or [self.engine],
+                DispatchLimits(
+                    queue=QueueLimits(no_capacity_seconds_max=self.away_seconds_max),
+                    breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
+                ),
             ),
             limits=WorkerLimits(holding, self.unfinished_requests_max, 30),
         )

@@ -17,9 +17,7 @@ from tests.processors.answers.test_worker import House, running
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "PAUSE_WHEN_FULL_SECONDS", 0.001)
-    monkeypatch.setattr(dispatch, "PAUSE_AFTER_FAILURE_SECONDS", 0.002)
-    monkeypatch.setattr(dispatch, "PAUSE_SECONDS_MAX", 0.008)
+    monkeypatch.setattr(dispatch, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(holding, "NO_MEMBER_AGAIN_SECONDS", 0.01)
 
 
