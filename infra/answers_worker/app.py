@@ -1,6 +1,7 @@
 """The thin Faust app: it brings requests and cancels to the worker, and commits what has ended."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import faust
@@ -122,6 +123,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
                     recorded.meta.traceparent,
                     trace.now_ns(),
                     int((message.timestamp or 0) * 1_000),
+                    *_bounds(event, recorded.meta.time),
                 )
             )
             hit("answers.after_take")
@@ -136,6 +138,14 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
         hit("answers.on_assignment")
         self.watermarks.keep({(each.topic, each.partition) for each in assigned})
         self._worker.assigned(generation, {each.partition for each in assigned})
+
+
+def _bounds(event: AnswerRequested | AnswerAskedAgain, asked_at: datetime) -> tuple[int, float]:
+    """Tokens and seconds that are left. Who asks again asks past the deadline."""
+    if isinstance(event, AnswerAskedAgain):
+        return 0, 0.0
+    age = (datetime.now(UTC) - asked_at).total_seconds()
+    return event.sampling.max_tokens, event.deadline_seconds - max(0.0, age)
 
 
 def _headers(headers: Any) -> list[tuple[str, bytes]]:

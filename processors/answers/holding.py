@@ -19,7 +19,8 @@ from events.answers import ClaimId, Fold
 from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
-from processors.answers.dispatch import work_of
+from processors.answers.calls import Call, work_of
+from processors.answers.dispatch import Ticket
 from processors.answers.engine import Finished, FinishReason, Prompt
 from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
 from processors.answers.protocol import hold, room, step
@@ -66,6 +67,7 @@ class Holding:
         request: Request,
         around: Surroundings,
         on_gone: Callable[["Holding", bool], None],
+        ticket: Ticket,
     ) -> None:
         self.request = request
         self.places: list[Place] = [request.place]
@@ -88,6 +90,7 @@ class Holding:
         self._deadline: asyncio.TimerHandle | None = None
         self._told_no_member = False
         self._held_at = time.monotonic()
+        self._ticket = ticket
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
         # of the call under way
         self._speaking: asyncio.Task[None] | None = None
@@ -137,6 +140,7 @@ class Holding:
                 handle.cancel()
         self._inbox.clear()
         self._gatherer = None
+        self._ticket.give_back()
         for task in self._tasks:
             task.cancel()
         return list(self._tasks)
@@ -153,6 +157,8 @@ class Holding:
             self._stepping = False
         if self._gone:
             return
+        if self._speaking is None and self._task is not None:
+            self._ticket.give_back()  # it was loaded, and does not speak now
         (self._room.set if room(self._state) else self._room.clear)()
         self._send_gathered()
 
@@ -292,7 +298,7 @@ class Holding:
             begun=self._state.fold.next_index > 0,
             avoid=self._broken_engine,
         )
-        call = self._around.dispatcher.call(work, prompt)
+        call = Call(self._around.dispatcher, work, prompt, self._ticket.take())
         said = False
         try:
             async with aclosing(call.tokens()) as tokens:

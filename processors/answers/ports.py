@@ -36,6 +36,10 @@ class Request:
     """When this worker got it, for spans."""
     appended_ms: int = 0
     """When Kafka got this work record, by its own clock (milliseconds); 0: nobody knows."""
+    tokens_max: int = 0
+    """Budget of the answer; 0: the record does not say."""
+    seconds_left: float = 0.0
+    """Of its deadline, about: by two machines' clocks. The event store knows."""
 
 
 @dataclass(frozen=True, slots=True)

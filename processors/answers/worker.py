@@ -7,7 +7,7 @@ from that fold and the event store alone, so a killed worker's requests simply g
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from events.answers import EMPTY, Fold, fold
 from events.changed import changed
 from events.conversations import Band
 from events.ids import AnswerId
-from processors.answers.dispatch import Dispatcher
+from processors.answers.dispatch import Dispatcher, Ticket
 from processors.answers.holding import Holding
 from processors.answers.pace import Pace
 from processors.answers.ports import LogUnavailable, Request, Requests, TokenLog, TokenRead, Work
@@ -23,6 +23,7 @@ from processors.answers.protocol_words import CancelAsked, GenerationChanged, Re
 from processors.answers.standstill import Standstill
 from processors.answers.surroundings import HoldingLimits, Surroundings
 from processors.answers.tails import Asked, Missed, Recall, Tail
+from processors.answers.waiting import Waiting
 
 log = logging.getLogger("thalweg.answers")
 
@@ -82,8 +83,12 @@ class Worker:
         self._to_stop: set[int] = set()
         self._changed = asyncio.Event()
         self._held: dict[AnswerId, Holding] = {}
-        self._waiting: dict[AnswerId, Asked] = {}
-        self._queues: dict[Band, deque[AnswerId]] = {band: deque() for band in Band}
+        self._waiting = Waiting(
+            dispatcher,
+            folded=self._said,
+            needs_no_engine=lambda answer: answer in self._cancels,
+            start=self._start,
+        )
         self._ended: OrderedDict[AnswerId, Fold] = OrderedDict()
         self._cancels: OrderedDict[AnswerId, None] = OrderedDict()
         self._ending: set[asyncio.Task[None]] = set()
@@ -132,9 +137,7 @@ class Worker:
         self._owned = {
             each: generation if each in gained else self._owned[each] for each in partitions
         }
-        for asked in list(self._waiting.values()):
-            if asked.request.place.partition in lost:
-                self._drop_waiting(asked)
+        self._whole.difference_update(self._waiting.drop(lost))
         for missed in list(self._recall.missed.values()):
             if missed.asked.request.place.partition in lost:
                 del self._recall.missed[missed.asked.request.answer]
@@ -177,8 +180,7 @@ class Worker:
         if request.answer in self._ended:
             self._work.acknowledge(place)
             return
-        self._waiting[request.answer] = Asked(request, [place])
-        self._queues[place.band].append(request.answer)
+        self._waiting.put(Asked(request, [place]))
         self._start_some()
 
     def cancel(self, answer: AnswerId) -> None:
@@ -189,37 +191,33 @@ class Worker:
         if holding is not None or answer in self._ended:
             return
         self._cancels[answer] = None
+        self._waiting.start_now(answer)
         while len(self._cancels) > EARLY_CANCELS_KEPT_MAX:
             self._cancels.popitem(last=False)
 
     # requests -----------------------------------------------------------------------------
 
     def _start_some(self) -> None:
-        room = self._limits.unfinished_requests_max
-        for queue in self._queues.values():
-            for _ in range(len(queue)):
-                if len(self._held) >= room:
-                    break
-                asked = self._waiting.get(answer := queue.popleft())
-                if asked is None:
-                    continue
-                tail = self._tails.get(asked.request.place.partition)
-                if tail is None or not tail.ready:
-                    queue.append(answer)
-                    continue
-                del self._waiting[answer]
-                self._start(asked, tail)
-        taken = self.held + self.waiting
+        self._waiting.step()
+        taken, room = self.held + self.waiting, self._limits.unfinished_requests_max
         if taken < room:
             self._work.hold_back(())
         else:  # cancels come with the priority band, so that one is held back last
             flooded = taken >= room * PRIORITY_TIMES_MAX
             self._work.hold_back(tuple(Band) if flooded else (Band.DEFAULT, Band.FLEX))
 
-    def _start(self, asked: Asked, tail: Tail) -> None:
+    def _said(self, asked: Asked) -> Fold | None:
+        """What is known of an answer that is not held; None: its partition is not folded yet."""
+        answer, tail = asked.request.answer, self._tails.get(asked.request.place.partition)
+        if tail is None or not tail.ready:
+            return None
+        return self._ended.get(answer) or tail.folds.get(answer, EMPTY)
+
+    def _start(self, asked: Asked, ticket: Ticket) -> None:
         request = asked.request
-        said = self._ended.get(request.answer) or tail.folds.pop(request.answer, EMPTY)
-        holding = Holding(request, self._around, self._on_gone)
+        said = self._said(asked) or EMPTY
+        self._tails[request.place.partition].folds.pop(request.answer, None)
+        holding = Holding(request, self._around, self._on_gone, ticket)
         holding.places = asked.places
         self._held[request.answer] = holding
         log.debug(
@@ -289,15 +287,8 @@ class Worker:
             elif said is not EMPTY:
                 tail.folds[answer] = said
             self._whole.add(answer)
-            self._waiting[answer] = missed.asked
-            self._queues[missed.asked.request.place.band].append(answer)
+            self._waiting.put(missed.asked)
         asyncio.get_running_loop().call_soon(self._start_some)
-
-    def _drop_waiting(self, asked: Asked) -> None:
-        answer = asked.request.answer
-        del self._waiting[answer]
-        self._whole.discard(answer)
-        self._queues[asked.request.place.band].remove(answer)
 
     def _remember(self, answer: AnswerId, said: Fold) -> None:
         """That an answer has ended, without its text: nothing counts after an end."""

@@ -259,6 +259,8 @@ def request(
         TENANT,
         MODEL,
         Place(band, partition, offset),
+        tokens_max=1_000,
+        seconds_left=60,
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from events.conversations import Role, Sampling
 from events.ids import ConversationId, fresh_id
-from processors.answers import dispatch
-from processors.answers.dispatch import Call, Dispatcher, DispatchLimits, work_of
+from processors.answers import calls, dispatch
+from processors.answers.calls import Call, work_of
+from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import (
     CannotContinue,
     EngineFailed,
@@ -71,7 +72,7 @@ def asking(
         made = replace(made, conversation=conversation)
     now = time.monotonic()
     work = work_of(made, PROMPT, asked_at=now, deadline=now + seconds_max, begun=begun, avoid=avoid)
-    return dispatcher.call(work, PROMPT)
+    return Call(dispatcher, work, PROMPT)
 
 
 async def say(dispatcher: Dispatcher, model: str = MODEL, **how: Any) -> str:
@@ -87,11 +88,11 @@ async def refusing(error: Exception) -> AsyncIterator[Token | Finished]:
 async def test_the_engine_with_the_least_in_flight_speaks() -> None:
     engines = [FakeEngine("a"), FakeEngine("b")]
     dispatcher = dispatcher_of(*engines)
-    calls = [asking(dispatcher).tokens() for _ in range(4)]
-    for call in calls:
+    speaking = [asking(dispatcher).tokens() for _ in range(4)]
+    for call in speaking:
         await anext(call)
     assert [engine.open for engine in engines] == [2, 2]
-    for call in calls:
+    for call in speaking:
         await call.aclose()
     assert [engine.open for engine in engines] == [0, 0]
 
@@ -164,7 +165,7 @@ def failing(times: int, error: Exception) -> Script:
 
 
 async def test_a_full_engine_is_asked_again_however_often() -> None:
-    engine = FakeEngine("a", failing(4 * dispatch.ATTEMPTS_MAX, Overloaded()))
+    engine = FakeEngine("a", failing(4 * calls.ATTEMPTS_MAX, Overloaded()))
     assert await say(dispatcher_of(engine, away_seconds_max=0.05)) == numbers(5)
 
 
@@ -184,7 +185,7 @@ async def test_a_full_engine_is_asked_less_and_less_often() -> None:
 
 async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
     away = EngineFailed("refused", reached=False)
-    engine = FakeEngine("a", failing(2 * dispatch.ATTEMPTS_MAX, away))
+    engine = FakeEngine("a", failing(2 * calls.ATTEMPTS_MAX, away))
     assert await say(dispatcher_of(engine)) == numbers(5)
 
 
@@ -207,7 +208,7 @@ async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times()
     engines = [FakeEngine(name, lambda _: refusing(EngineFailed("dead"))) for name in "abc"]
     with pytest.raises(EngineFailed, match="dead"):
         await asyncio.wait_for(say(dispatcher_of(*engines)), 20)
-    assert sum(len(engine.calls) for engine in engines) == dispatch.ATTEMPTS_MAX
+    assert sum(len(engine.calls) for engine in engines) == calls.ATTEMPTS_MAX
 
 
 async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
@@ -242,7 +243,9 @@ async def test_one_that_can_continue_is_waited_for_if_it_is_away() -> None:
 
 
 async def test_a_refusal_is_final() -> None:
-    engines = [FakeEngine("a", lambda _: refusing(EngineRefused("too long"))), FakeEngine("b")]
+    engines = [
+        FakeEngine(name, lambda _: refusing(EngineRefused("too long"))) for name in ("a", "b")
+    ]
     with pytest.raises(EngineRefused, match="too long"):
         await say(dispatcher_of(*engines))
-    assert not engines[1].calls
+    assert sum(len(engine.calls) for engine in engines) == 1

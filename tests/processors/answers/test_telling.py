@@ -63,7 +63,7 @@ async def test_a_held_request_leaves_one_line_in_its_trace(
 
 
 async def test_a_cancel_gets_through_when_no_more_requests_do() -> None:
-    house = House(unfinished_requests_max=1)
+    house = House(unfinished_requests_max=1, places=1)
 
     async def endless(prompt: Prompt) -> AsyncIterator[Token | Finished]:
         yield Token(" 0", 0)

@@ -17,6 +17,7 @@ from processors.answers.engine import Finished, FinishReason, Prompt, Token
 from processors.answers.ports import Request
 from processors.answers.protocol_words import Bounds
 from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import QueueLimits
 from processors.answers.surroundings import HoldingLimits
 from processors.answers.worker import Worker, WorkerLimits
@@ -44,7 +45,9 @@ class House:
     requests: FakeRequests = field(default_factory=FakeRequests)
     engine: FakeEngine = field(default_factory=lambda: FakeEngine("a"))
     engines: list[FakeEngine] = field(default_factory=list)
-    unfinished_requests_max: int = 4
+    unfinished_requests_max: int = 8
+    places: int = 4
+    """Of each engine."""
     chunk_delay_seconds_max: float = 0.02
     away_seconds_max: float = 10
     worker: Worker = field(init=False)
@@ -68,6 +71,7 @@ class House:
                 self.engines or [self.engine],
                 DispatchLimits(
                     queue=QueueLimits(no_capacity_seconds_max=self.away_seconds_max),
+                    seats=SeatLimits(batch_requests=self.places, ahead_requests=0),
                     breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
                 ),
             ),
@@ -171,7 +175,7 @@ async def test_a_repeat_of_a_held_or_ended_request_is_acknowledged_with_it() -> 
 
 
 async def test_requests_beyond_the_bound_wait_and_hold_back_their_topics() -> None:
-    house = House(unfinished_requests_max=2)
+    house = House(unfinished_requests_max=5, places=2)
     never = asyncio.Event()
 
     async def silent(prompt: Prompt) -> AsyncIterator[Token | Finished]:
@@ -183,7 +187,7 @@ async def test_requests_beyond_the_bound_wait_and_hold_back_their_topics() -> No
         await house.until(lambda: worker.ready, "folded")
         for offset in range(5):
             worker.take(house.ask(5, offset=offset))
-        assert (worker.held, worker.waiting) == (2, 3)
+        await house.until(lambda: (worker.held, worker.waiting) == (2, 3), "two are held")
         assert house.work.held_back == (Band.DEFAULT, Band.FLEX)
         never.set()
         await house.until(lambda: len(house.work.acknowledged) == 5, "all five")
@@ -191,7 +195,7 @@ async def test_requests_beyond_the_bound_wait_and_hold_back_their_topics() -> No
 
 
 async def test_urgent_requests_go_first() -> None:
-    house = House(unfinished_requests_max=1)
+    house = House(places=1)
     async with running(house) as worker:
         slow = [house.ask(3, offset=offset) for offset in range(3)]
         urgent = request(offset=0, band=Band.PRIORITY)

@@ -1,0 +1,172 @@
+"""A call as the state machine's shell makes it: on the first engine that gives a token.
+
+Nothing is shown of a call that fails before its first token, so another engine simply takes it,
+within a budget of retries. Only an engine that had the request and then failed counts as an
+attempt, so that a request which breaks engines can't break them for ever.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+from processors.answers.dispatch import Dispatcher, GivenUp, Turn
+from processors.answers.engine import (
+    CannotContinue,
+    EngineFailed,
+    Finished,
+    Overloaded,
+    Prompt,
+    Token,
+)
+from processors.answers.ports import Request
+from processors.answers.scheduling.scheduler import Dispatch, Outcome
+from processors.answers.scheduling.work import Queued, Why
+
+log = logging.getLogger("thalweg.answers")
+
+ATTEMPTS_MAX = 10  # a request that kills engines must not take them all down for ever
+CHARACTERS_PER_TOKEN = 4  # about, of English; the charge is corrected by the engine's own count
+
+
+class Call:
+    """One call, on the first engine that gives a token."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        work: Queued,
+        prompt: Prompt,
+        turn: Turn | None = None,
+    ) -> None:
+        """`turn`: what the queue has said of it already."""
+        self._dispatcher = dispatcher
+        self._work = work
+        self._prompt = prompt
+        self._turn = turn
+        self.engine: str | None = None
+        """The name of who speaks."""
+
+    async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
+        """Yields tokens, then one Finished.
+
+        Raises Overloaded, EngineRefused, CannotContinue or EngineFailed when, within the bounds, no
+        engine took the call; EngineFailed also in the middle.
+        """
+        attempts = 0
+        last: Exception | None = None
+        while True:
+            try:
+                dispatch = await self._next()
+            except GivenUp as given_up:
+                raise last or _error_of(given_up.why, self._work.model) from None
+            self.engine = dispatch.seat.name
+            speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
+            try:
+                async with aclosing(speaking.tokens()) as tokens:
+                    async for item in tokens:
+                        yield item
+                return
+            except EngineFailed as error:
+                attempts += error.reached
+                last = error
+                log.warning("an engine failed", extra={"engine": self.engine, "kind": error.kind})
+                if speaking.said or attempts >= ATTEMPTS_MAX:
+                    raise
+                if error.reached and not self._dispatcher.may_retry():
+                    raise
+                self._work = replace(self._work, avoid=self.engine)
+            except Overloaded as error:
+                last = error
+            except CannotContinue as error:
+                last = error
+                self._work = replace(self._work, unable=self._work.unable | {self.engine})
+
+    async def _next(self) -> Dispatch:
+        turn, self._turn = self._turn, None
+        if isinstance(turn, Exception):
+            raise turn
+        return turn or await self._dispatcher.acquire(self._work)
+
+
+class _Speaking:
+    """One dispatch: what the engine says, and what that says of the engine."""
+
+    def __init__(self, dispatcher: Dispatcher, dispatch: Dispatch, prompt: Prompt) -> None:
+        self._dispatcher = dispatcher
+        self._dispatch = dispatch
+        self._prompt = prompt
+        self.said = False
+
+    async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
+        engine = self._dispatcher.engine(self._dispatch.seat.name)
+        outcome, tokens, finished = Outcome.LET_GO, 0, None
+        stream = engine.generate(self._prompt)
+        try:
+            async for item in stream:
+                self.said = True
+                if isinstance(item, Finished):
+                    outcome, finished = Outcome.FINISHED, item
+                else:
+                    tokens += 1
+                yield item
+        except EngineFailed as error:
+            outcome = Outcome.FAILED if error.reached else Outcome.AWAY
+            raise
+        except Overloaded:
+            outcome = Outcome.FULL
+            raise
+        finally:
+            try:
+                await _close(stream)
+            finally:
+                used = tokens + self._prompt_tokens(finished)
+                self._dispatcher.ended(self._dispatch, outcome, used)
+
+    def _prompt_tokens(self, finished: Finished | None) -> int:
+        """As the engine counted them, else about; none if it did not get to them."""
+        if finished is not None and finished.prompt_tokens is not None:
+            return finished.prompt_tokens
+        return prompt_tokens_of(self._prompt) if self.said else 0
+
+
+def work_of(
+    request: Request,
+    prompt: Prompt,
+    *,
+    asked_at: float,
+    deadline: float,
+    begun: bool,
+    avoid: str | None,
+) -> Queued:
+    """A request as the queue has it. Times: monotonic, seconds."""
+    return Queued(
+        request.answer,
+        request.conversation,
+        request.tenant,
+        request.place.band,
+        request.model,
+        tokens=prompt_tokens_of(prompt) + prompt.tokens_max,
+        asked_at=asked_at,
+        deadline=deadline,
+        begun=begun,
+        avoid=avoid,
+    )
+
+
+def prompt_tokens_of(prompt: Prompt) -> int:
+    """About."""
+    characters = sum(len(message.content) for message in prompt.messages) + len(prompt.said)
+    return characters // CHARACTERS_PER_TOKEN
+
+
+def _error_of(why: Why, model: str) -> Exception:
+    if why is Why.NO_CAPACITY:
+        return EngineFailed(f"no engine serves the model {model!r} now", reached=False)
+    return Overloaded("no engine had room in time")
+
+
+async def _close(stream: AsyncIterator[Token | Finished]) -> None:
+    """Closes the engine's connection: leaving a loop over a generator does not."""
+    if isinstance(stream, AsyncGenerator):
+        await stream.aclose()
