@@ -114,13 +114,20 @@ def test_ids_are_given_only_if_the_engine_names_all_of_them() -> None:
 
 
 def gathered(
-    tokens: list[str], takes: list[bool], stop: list[str], *, bytes_max: int, said: Fold = EMPTY
+    tokens: list[str],
+    takes: list[bool],
+    stop: list[str],
+    *,
+    bytes_max: int,
+    said: Fold = EMPTY,
+    first: int = 0,
 ) -> list[Piece]:
-    """The pieces of a call whose tokens have log probabilities: the n-th one is -n."""
+    """The pieces of a call whose tokens have log probabilities: the n-th of the answer has -n, of
+    which this call's first one is number `first`."""
     left = logprobs_bytes_left(said, bytes_max)
     gatherer = TextGatherer(stop, logprobs_bytes_max=left, top_logprobs=1)
     pieces = []
-    for number, (token, take) in enumerate(zip(tokens, takes, strict=False)):
+    for number, (token, take) in enumerate(zip(tokens, takes, strict=False), first):
         if gatherer.stopped:
             break
         gatherer.add(token, number, -float(number), [(token, -1.0), ("other", -2.0)])
@@ -182,7 +189,7 @@ def test_another_worker_goes_on_with_what_is_left_of_the_bound(
     for index, piece in enumerate(one for one in first if one.text):
         chunk = Chunk(answer, claim, index, piece.text, piece.tokens, logprobs=piece.logprobs)
         said = fold(said, chunk)
-    rest = gathered(tokens[until:], takes, [], bytes_max=bytes_max, said=said)
+    rest = gathered(tokens[until:], takes, [], bytes_max=bytes_max, said=said, first=until)
     together = [len(one.logprobs) for one in (*first, *rest) if one.text]
     assert together == [len(one.logprobs) for one in alone if one.text]
 
