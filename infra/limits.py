@@ -80,10 +80,10 @@ class Limits(BaseModel):
 
     # answering workers
     unfinished_requests_max: int = Field(
-        64,
+        2_048,
         gt=0,
-        description="answers that a worker works on at once; more wait, and cancels still "
-        "reach those it works on",
+        description="requests that a worker holds, most of them in its queue; more wait in Kafka, "
+        "and cancels still reach those it holds",
     )
     session_timeout_seconds: float = Field(
         1.5, gt=0, description="Kafka takes a worker for dead after this long without a heartbeat"
@@ -116,6 +116,48 @@ class Limits(BaseModel):
     )
     engine_tokens_per_call_max: int = Field(
         1_024, gt=0, description="tokens asked for in one call, a longer answer takes several"
+    )
+    engine_requests_max: int = Field(
+        32, gt=0, description="requests that an engine works on at once: its batch"
+    )
+    engine_requests_ahead_max: int = Field(
+        4,
+        ge=0,
+        description="requests that may wait in an engine besides, so that its batch is never short",
+    )
+    engine_batch_tokens_max: int = Field(
+        0,
+        ge=0,
+        description="tokens that an engine's batch holds (TGI's `max_batch_total_tokens`); 0: not "
+        "known",
+    )
+
+    # the queue for engines
+    waited_default_seconds_max: float = Field(
+        15, gt=0, description="work of the band `default` that has waited so long counts as urgent"
+    )
+    waited_flex_seconds_max: float = Field(
+        60,
+        gt=0,
+        description="work of the band `flex` counts as `default` after so long, and as urgent "
+        "after as long again",
+    )
+    contended_priority_seconds_max: float = Field(
+        30,
+        gt=0,
+        description="urgent work is told 429 after so long, while engines serve others",
+    )
+    contended_default_seconds_max: float = Field(
+        60, gt=0, description="the same of the band `default`; `flex` waits until its deadline"
+    )
+    no_capacity_seconds_max: float = Field(
+        120,
+        gt=0,
+        description="work is told 503 after so long without any engine for it: a container is back "
+        "in less",
+    )
+    retries_share_max: float = Field(
+        0.2, ge=0, le=1, description="calls that are made again, as a share of the calls"
     )
 
     # commands

@@ -5,9 +5,11 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from math import inf
 
 from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 
+from events.conversations import Band
 from events.ids import fresh_id
 from events.topics import Topics
 from infra.answers_worker.app import AnswersApp
@@ -19,11 +21,14 @@ from infra.answers_worker.work import KafkaWork
 from infra.engines import open_engines
 from infra.limits import Limits
 from infra.settings import Settings
-from processors.answers.dispatch import Dispatcher
+from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Engine
 from processors.answers.protocol_words import Bounds
+from processors.answers.scheduling.retries import RetryLimits
+from processors.answers.scheduling.seats import SeatLimits
+from processors.answers.scheduling.work import Patience, QueueLimits
 from processors.answers.surroundings import HoldingLimits
-from processors.answers.worker import Worker, WorkerLimits
+from processors.answers.worker import PRIORITY_TIMES_MAX, Worker, WorkerLimits
 
 log = logging.getLogger("thalweg.answers")
 
@@ -70,6 +75,30 @@ def worker_limits(limits: Limits) -> WorkerLimits:
     )
 
 
+def dispatch_limits(limits: Limits) -> DispatchLimits:
+    """The dispatcher's share of the settings."""
+    patience = {
+        Band.PRIORITY: Patience(inf, limits.contended_priority_seconds_max),
+        Band.DEFAULT: Patience(
+            limits.waited_default_seconds_max, limits.contended_default_seconds_max
+        ),
+        Band.FLEX: Patience(limits.waited_flex_seconds_max, inf),
+    }
+    return DispatchLimits(
+        queue=QueueLimits(
+            queued_max=limits.unfinished_requests_max * (PRIORITY_TIMES_MAX + 1),
+            no_capacity_seconds_max=limits.no_capacity_seconds_max,
+            patience=patience,
+        ),
+        seats=SeatLimits(
+            batch_requests=limits.engine_requests_max,
+            ahead_requests=limits.engine_requests_ahead_max,
+            batch_tokens=limits.engine_batch_tokens_max,
+        ),
+        retries=RetryLimits(share=limits.retries_share_max),
+    )
+
+
 async def run_answers(
     settings: Settings, topics: Topics, store: Store, *, engines: Sequence[Engine] | None = None
 ) -> None:
@@ -79,7 +108,8 @@ async def run_answers(
     tokens = KafkaTokens(bootstrap, topics.tokens, produce_seconds_max=PRODUCE_SECONDS_MAX)
     work = KafkaWork(bootstrap, topics, watermarks)
     dispatcher = Dispatcher(
-        open_engines(settings.engines, settings) if engines is None else engines
+        open_engines(settings.engines, settings) if engines is None else engines,
+        dispatch_limits(settings),
     )
     worker = Worker(
         f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}",

@@ -6,6 +6,7 @@ attempt, so that a request which breaks engines can't break them for ever.
 """
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -131,15 +132,10 @@ class _Speaking:
 
 
 def work_of(
-    request: Request,
-    prompt: Prompt,
-    *,
-    asked_at: float,
-    deadline: float,
-    begun: bool,
-    avoid: str | None,
+    request: Request, prompt: Prompt, seconds_left: float, *, avoid: str | None = None
 ) -> Queued:
-    """A request as the queue has it. Times: monotonic, seconds."""
+    """A call that is to be made, as the queue has it."""
+    now = time.monotonic()
     return Queued(
         request.answer,
         request.conversation,
@@ -147,9 +143,9 @@ def work_of(
         request.place.band,
         request.model,
         tokens=prompt_tokens_of(prompt) + prompt.tokens_max,
-        asked_at=asked_at,
-        deadline=deadline,
-        begun=begun,
+        asked_at=now,
+        deadline=now + seconds_left,
+        begun=prompt.said != "",
         avoid=avoid,
     )
 

@@ -89,7 +89,6 @@ class Holding:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._told_no_member = False
-        self._held_at = time.monotonic()
         self._ticket = ticket
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
         # of the call under way
@@ -290,14 +289,8 @@ class Holding:
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
         gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
         left = self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
-        work = work_of(
-            self.request,
-            prompt,
-            asked_at=self._held_at,
-            deadline=time.monotonic() + left + DEADLINE_MARGIN_SECONDS,
-            begun=self._state.fold.next_index > 0,
-            avoid=self._broken_engine,
-        )
+        seconds_left = left + DEADLINE_MARGIN_SECONDS
+        work = work_of(self.request, prompt, seconds_left, avoid=self._broken_engine)
         call = Call(self._around.dispatcher, work, prompt, self._ticket.take())
         said = False
         try:

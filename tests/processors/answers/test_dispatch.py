@@ -1,7 +1,6 @@
 """Which engine speaks, and what happens when it cannot."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -70,8 +69,8 @@ def asking(
     made = replace(request(), model=model)
     if conversation is not None:
         made = replace(made, conversation=conversation)
-    now = time.monotonic()
-    work = work_of(made, PROMPT, asked_at=now, deadline=now + seconds_max, begun=begun, avoid=avoid)
+    prompt = replace(PROMPT, said=" 0" if begun else "")
+    work = work_of(made, prompt, seconds_max, avoid=avoid)
     return Call(dispatcher, work, PROMPT)
 
 

@@ -30,7 +30,7 @@ async def test_alone_no_token_is_held_back() -> None:
 
 async def test_beside_many_others_only_the_first_token_is_sent_alone() -> None:
     """The window never ends here, so what waits for its end comes with the end of the answer."""
-    house = House(chunk_delay_seconds_max=1_000, unfinished_requests_max=2 * ANSWERS_AT_ONCE_MAX)
+    house = House(chunk_delay_seconds_max=1_000, places=2 * ANSWERS_AT_ONCE_MAX)
     asked = [house.ask(5) for _ in range(ANSWERS_AT_ONCE_MAX + 2)]
 
     async def together(prompt: Prompt) -> AsyncIterator[Token | Finished]:
