@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterator
 from statistics import quantiles
 
+import pytest
+
 from events.conversations import Band
 from processors.answers.scheduling.scheduler import Outcome
 from processors.answers.scheduling.seats import SeatLimits
@@ -39,6 +41,7 @@ def arrivals(
         yield Arrival(at, one, says)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_requests_are_each_answered_or_ended_once():
     engines = [Engine(f"e{number}") for number in range(8)]
     rate = capacity(8) * 1.05
