@@ -54,7 +54,8 @@ class Queue:
         """When work climbs, or its deadline passes."""
         self._patience = Moments()
         """When it is asked whether work is to be given up."""
-        self._expired: list[Queued] = []
+        self._expired: dict[AnswerId, Queued] = {}
+        """Taken out by `next`, and not told by `given_up` yet."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,6 +75,7 @@ class Queue:
         """False: it is full. Work that is there already stays where it is."""
         if work.answer in self._entries:
             return True
+        self._expired.pop(work.answer, None)
         if self.is_full:
             return False
         self._enter(work, now)
@@ -101,7 +103,7 @@ class Queue:
         """Its work is not to be dispatched any more. None: it does not wait here."""
         entry = self._entries.get(answer)
         if entry is None:
-            return None
+            return self._expired.pop(answer, None)
         self._leave(entry)
         return entry.work
 
@@ -112,7 +114,7 @@ class Queue:
         takes work, though it may be full now; None: none does."""
         self._move(now)
         while self._expired:
-            yield self._expired.pop(), Why.DEADLINE
+            yield self._expired.popitem()[1], Why.DEADLINE
         for work in self._patience.due(now, self._waits):
             since = served_since(work.needs)
             why = self._why(work, now, since)
@@ -205,7 +207,7 @@ class Queue:
         for work in self._moves.due(now, self._waits):
             self._leave(self._entries[work.answer])
             if now >= work.deadline:
-                self._expired.append(work)
+                self._expired[work.answer] = work
             else:
                 self._enter(work, now)
 

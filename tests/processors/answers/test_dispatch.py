@@ -24,6 +24,7 @@ from processors.answers.engine import (
     Token,
 )
 from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import QueueLimits
 from tests.processors.answers.fakes import (
     MODEL,
@@ -248,3 +249,29 @@ async def test_a_refusal_is_final() -> None:
     with pytest.raises(EngineRefused, match="too long"):
         await say(dispatcher_of(*engines))
     assert sum(len(engine.calls) for engine in engines) == 1
+
+
+async def test_who_leaves_in_the_moment_in_which_its_turn_comes_keeps_no_place() -> None:
+    dispatcher = dispatcher_of(
+        FakeEngine("a"), seats=SeatLimits(batch_requests=1, ahead_requests=0)
+    )
+    for turns in range(6):  # of the loop, between the place that comes free and the leaving
+        first = asking(dispatcher).tokens()
+        await anext(first)
+        second = asyncio.create_task(say(dispatcher))
+        await asyncio.sleep(0.01)
+        await first.aclose()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        async with asyncio.timeout(5):
+            assert await say(dispatcher) == numbers(5)
+
+
+async def test_an_engine_is_given_no_more_than_its_places() -> None:
+    engine = FakeEngine("a")
+    dispatcher = dispatcher_of(engine, seats=SeatLimits(batch_requests=2, ahead_requests=1))
+    said = await asyncio.gather(*(say(dispatcher) for _ in range(12)))
+    assert said == [numbers(5)] * 12
+    assert engine.open_max == 3

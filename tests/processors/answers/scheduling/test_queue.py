@@ -172,6 +172,14 @@ def test_what_was_removed_comes_no_more():
     assert taken(queue) == [stays]
 
 
+def test_what_was_removed_is_not_told_as_given_up_though_its_deadline_had_passed():
+    dead = work(deadline=5.0)
+    queue = queue_of(dead)
+    assert queue.next(5.0, room) is None
+    assert queue.remove(dead.answer) is dead
+    assert not list(queue.given_up(5.0, always))
+
+
 def test_it_says_when_it_is_to_be_asked_again():
     queue = Queue(LIMITS)
     assert queue.wakes_at() == float("inf")
@@ -236,11 +244,7 @@ def test_whatever_happens_each_request_leaves_once_and_none_too_late(steps):
         elif what == "remove":
             if inside:
                 answer = list(inside)[value % len(inside)]
-                removed = queue.remove(answer)
-                expired = inside[answer].deadline <= now
-                assert removed is not None or expired
-                if removed is not None:
-                    del inside[answer]
+                assert queue.remove(answer) is inside.pop(answer)
         else:
             now += value
     assert len(queue) <= len(inside)
