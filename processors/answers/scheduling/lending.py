@@ -7,7 +7,8 @@ what it borrowed it uses (`Statement`). All it may rely on is what it has read:
 - the borrower uses them from when it reads that, until it reads that there are fewer; a call that
   is under way then goes on, and it says that the place is still in use;
 - the owner has a place back when it reads that the borrower, having read the recall, does not use
-  it; or when nothing was heard of the borrower for SILENT_SECONDS_MAX;
+  it; or when the borrower has said nothing for SILENT_SECONDS_MAX, and SAYING_SECONDS_MAX besides,
+  before a statement of its own that the owner reads (so what it has not read yet is no silence);
 - so a borrower begins nothing on a loan unless it has read a statement of its own that it made
   within that time: the owner reads it, if at all, later than it was made. Once such a statement
   was missing, all loans of before are void, since their owners may have taken the places back.
@@ -24,6 +25,8 @@ from math import inf
 
 SILENT_SECONDS_MAX = 3.0
 """Twice the session timeout: by then the group has found out too."""
+SAYING_SECONDS_MAX = 1.0
+"""A statement that is not in the log by then never gets there: its producer gives it up."""
 SAID_AGAIN_SECONDS = 1.0
 """A statement that matters is said again after this long: three fit into the silence."""
 UNREAD_MAX = 64
@@ -98,7 +101,6 @@ class Lending:
         self._said_at = -inf
         self._on_their_way: deque[tuple[int, float]] = deque()
         """Own statements that were not read back yet, and when they were made."""
-        self._stepped_at = -inf
         self._is_heard_from = -inf
         """When the newest own statement was made that was read back."""
 
@@ -133,7 +135,6 @@ class Lending:
     def step(self, needs: Mapping[str, Need], now: float) -> Statement | None:
         """Decides what to lend and to call back. What it returns is to be said to all."""
         self._needs = dict(needs)
-        self._forget_the_silent(now)
         for engine, need in needs.items():
             self._decide(engine, need, now)
         self._tidy()
@@ -198,6 +199,7 @@ class Lending:
                     default=self._void.get(owner, 0),
                 )
         self._is_heard_from = said_at
+        self._forget_the_silent(said_at - SILENT_SECONDS_MAX - SAYING_SECONDS_MAX)
 
     def _loans_to_us(self, engine: str) -> dict[str, Loan]:
         """Void ones with no places."""
@@ -256,14 +258,9 @@ class Lending:
             for owner, loan in loans.items()
         }
 
-    def _forget_the_silent(self, now: float) -> None:
-        """Who has slept itself must read first what the others said meanwhile."""
-        slept = now - self._stepped_at
-        self._stepped_at = now
-        if SAID_AGAIN_SECONDS < slept < inf:
-            self._heard = {who: (at + slept, said) for who, (at, said) in self._heard.items()}
+    def _forget_the_silent(self, before: float) -> None:
         for other, (at, _) in list(self._heard.items()):
-            if now - at > SILENT_SECONDS_MAX:
+            if at < before:
                 del self._heard[other]
                 for lent in self._lent.values():
                     lent.pop(other, None)

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.answers.scheduling.lending import SILENT_SECONDS_MAX, Lending, Need, Statement
+from processors.answers.scheduling.lending import (
+    SAYING_SECONDS_MAX,
+    SILENT_SECONDS_MAX,
+    Lending,
+    Need,
+    Statement,
+)
 from processors.answers.scheduling.shares import share
 
 PARTITIONS = 16
@@ -41,6 +47,11 @@ class Worker:
     """Statements of the log that it has read."""
     paused: bool = False
     may_write: bool = True
+    may_read: bool = True
+    saying: list[tuple[float, Statement]] = field(default_factory=list)
+    """On their way to the log, since when."""
+    is_slow: bool = False
+    """Its statements are on their way for up to a second."""
 
     def need(self, places: int) -> Need:
         return Need(share(ENGINE, places, self.owned, PARTITIONS), self.in_flight, self.wanted)
@@ -65,18 +76,28 @@ class World:
 
     def step(self, worker: Worker, *, reads: int = 100) -> None:
         """What a worker does when it gets a turn."""
+        self.land(worker)
         if worker.paused:
             return
+        reads = reads if worker.may_read else 0
         for statement in self.log[worker.read : worker.read + reads]:
             worker.lending.heard(statement, self.now)
         worker.read = min(len(self.log), worker.read + reads)
         for _ in range(2):  # it says what it begins now, too
             said = worker.lending.step({ENGINE: worker.need(self.places)}, self.now)
             if said is not None and worker.may_write:
-                self.log.append(said)
+                worker.saying.append((self.now, said))
+            if not worker.is_slow:
+                self.land(worker)
             while worker.wanted and worker.in_flight < worker.lending.places(ENGINE, self.now):
                 worker.wanted -= 1
                 worker.in_flight += 1
+
+    def land(self, worker: Worker) -> None:
+        for at, statement in worker.saying:
+            if self.now - at <= SAYING_SECONDS_MAX:
+                self.log.append(statement)
+        worker.saying.clear()
 
     def rounds(self, count: int, seconds: float = 0.05) -> None:
         for _ in range(count):
@@ -148,7 +169,7 @@ def test_what_a_dead_worker_had_borrowed_is_its_owners_again():
     two.wanted = 30
     world.rounds(1)
     assert two.in_flight == 0
-    world.rounds(80)
+    world.rounds(110)
     assert two.in_flight == world.share(two)
 
 
@@ -205,11 +226,15 @@ def test_with_pauses_and_cuts_it_is_over_by_what_silent_workers_had_borrowed(see
     for _ in range(1_500):
         world.now += chance.choice((0.01, 0.05, 0.3))
         worker = chance.choice(world.workers)
-        match chance.randrange(12):
+        match chance.randrange(14):
             case 0:
                 worker.paused = not worker.paused
             case 1:
                 worker.may_write = not worker.may_write
+            case 12:
+                worker.may_read = not worker.may_read
+            case 13:
+                worker.is_slow = not worker.is_slow
             case 2 | 3 | 4:
                 worker.wanted += chance.randrange(8)
             case 5 | 6 | 7:
@@ -219,15 +244,16 @@ def test_with_pauses_and_cuts_it_is_over_by_what_silent_workers_had_borrowed(see
                 worker.wanted = 0
         before = len(world.log)
         world.step(worker)
-        if len(world.log) > before:
-            said_at[worker.name] = world.now
+        for statement in world.log[before:]:
+            said_at[statement.worker] = world.now
         for each in world.workers:
             borrowed = max(0, each.in_flight - world.share(each))
             silent = world.now - said_at[each.name] > SILENT_SECONDS_MAX
             overhang[each.name] = borrowed if silent else min(borrowed, overhang[each.name])
         assert world.in_flight <= 12 + sum(overhang.values())
     for each in world.workers:
-        each.paused, each.may_write, each.in_flight, each.wanted = False, True, 0, 0
+        each.paused, each.is_slow, each.in_flight, each.wanted = False, False, 0, 0
+        each.may_write = each.may_read = True
     world.rounds(100)
     world.workers[0].wanted = 100
     world.rounds(20)
