@@ -187,6 +187,46 @@ def test_who_cannot_be_heard_begins_nothing_on_a_loan():
     assert one.in_flight == world.share(one)
 
 
+def lent(*, at: float) -> tuple[Lending, Lending]:
+    """An owner that has lent its 4 places, and the borrower that has read so at that time."""
+    owner, borrower = Lending("owner"), Lending("borrower")
+    said = borrower.step({ENGINE: Need(share=0, in_flight=0, wanted=4)}, at)
+    for each in (owner, borrower):
+        each.heard(told(said), at)
+    loan = owner.step({ENGINE: Need(share=4, in_flight=0, wanted=0)}, at)
+    for each in (owner, borrower):
+        each.heard(told(loan), at)
+    assert (owner.places(ENGINE, at), borrower.places(ENGINE, at)) == (0, 4)
+    return owner, borrower
+
+
+def told(statement: Statement | None) -> Statement:
+    assert statement is not None
+    return statement
+
+
+def test_a_loan_is_void_once_its_owner_may_have_taken_it_back():
+    owner, borrower = lent(at=0)
+    late = told(owner.step({ENGINE: Need(4, 0, 0)}, 4.5))
+    owner.heard(late, 4.5)
+    assert owner.places(ENGINE, 4.5) == 4, "nothing was heard of the borrower"
+    again = told(borrower.step({ENGINE: Need(0, 0, 4)}, 4.5))
+    for statement in (late, again):  # which still speaks of the loan
+        borrower.heard(statement, 4.6)
+    assert borrower.places(ENGINE, 4.6) == 0
+
+
+def test_a_place_is_not_taken_back_while_a_word_of_the_borrower_may_be_on_its_way():
+    owner, borrower = lent(at=0)
+    on_its_way = told(borrower.step({ENGINE: Need(0, 0, 4)}, 2.9))
+    said = told(owner.step({ENGINE: Need(4, 0, 0)}, 3.5))
+    owner.heard(said, 3.5)
+    for statement in (said, on_its_way):
+        borrower.heard(statement, 3.6)
+    assert borrower.places(ENGINE, 3.6) == 4
+    assert owner.places(ENGINE, 3.6) == 0
+
+
 ACTIONS = st.lists(
     st.tuples(
         st.integers(0, 2),
