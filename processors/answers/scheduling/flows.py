@@ -48,6 +48,8 @@ class Flow:
         self._order: list[tuple[int, int, UUID]] = []
         """By counter; who got in line first at that goes first. Old places are passed over."""
         self._places = 0
+        self.size = 0
+        """How much waits."""
 
     def __contains__(self, tenant: UUID) -> bool:
         return tenant in self._tenants
@@ -63,6 +65,7 @@ class Flow:
             tenant = self._tenants[work.tenant] = _Tenant()
         heapq.heappush(tenant.heap, (work.deadline, work.asked_at, entry.number, entry))
         tenant.live += 1
+        self.size += 1
         if tenant.live == 1:
             self.place(work.tenant)
 
@@ -71,6 +74,7 @@ class Flow:
         entry.live = False
         tenant = self._tenants[entry.work.tenant]
         tenant.live -= 1
+        self.size -= 1
         if tenant.live:
             tenant.tidy()
         else:

@@ -149,6 +149,11 @@ class Lending:
             self._on_their_way.popleft()
         return said
 
+    @property
+    def is_busy(self) -> bool:
+        """Its last statement said something that matters to others."""
+        return bool(self._said.wanted or self._said.lent or self._said.owed)
+
     # ---------------------------------------------------------------------------------------------
 
     def _decide(self, engine: str, need: Need, now: float) -> None:

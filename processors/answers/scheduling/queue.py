@@ -139,6 +139,14 @@ class Queue:
             found[entry.work.band][entry.work.tenant] += 1
         return {band: dict(counter) for band, counter in found.items()}
 
+    def waiting(self) -> Counter[Needs]:
+        """How much waits for the same engines."""
+        found: Counter[Needs] = Counter()
+        for flows in self._flows.values():
+            for needs, flow in flows.items():
+                found[needs] += flow.size
+        return found
+
     def oldest(self) -> dict[Band, float]:
         """Since when the longest waiting work of each band waits, of those that have any."""
         found: dict[Band, float] = {}

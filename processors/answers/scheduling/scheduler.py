@@ -122,6 +122,14 @@ class Scheduler:
             for seat in self.seats.values()
         )
 
+    def wanted(self) -> dict[str, int]:
+        """By engine: how much waits that it could do."""
+        found = dict.fromkeys(self.seats, 0)
+        for needs, number in self.queue.waiting().items():
+            for seat in self._able(needs):
+                found[seat.name] += number
+        return found
+
     def _able(self, needs: Needs) -> Iterator[Seat]:
         model, unable = needs
         for seat in self.seats.values():

@@ -205,7 +205,7 @@ STEPS = st.lists(
         st.tuples(st.just("remove"), st.integers(0, 50)),
         st.tuples(st.just("pass"), st.floats(0.1, 12)),
     ),
-    max_size=120,
+    max_size=60,
 )
 
 
@@ -250,7 +250,7 @@ def test_whatever_happens_each_request_leaves_once_and_none_too_late(steps):
     assert len(queue) <= len(inside)
 
 
-@given(st.lists(st.lists(st.integers(1, 400), min_size=30, max_size=80), min_size=3, max_size=3))
+@given(st.lists(st.lists(st.integers(1, 400), min_size=8, max_size=30), min_size=3, max_size=3))
 def test_tenants_that_have_work_all_the_time_differ_by_one_largest_request_at_most(sizes):
     queue = queue_of(
         *(

@@ -233,7 +233,7 @@ ACTIONS = st.lists(
         st.sampled_from(["want", "end", "read", "read one", "pass", "give up waiting"]),
         st.integers(1, 6),
     ),
-    max_size=150,
+    max_size=60,
 )
 
 
