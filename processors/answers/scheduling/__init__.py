@@ -1,0 +1,1 @@
+"""Which request is answered next, and by which engine. Pure: time, load and chance come in."""
