@@ -34,7 +34,7 @@ async def behind_a_long_answer(world: World) -> None:
     partition = world.random.randrange(settings.partitions)
     count = LONG if world.long else SHORT
     long_one = world.door()
-    tokens = min(TOKENS_MIN + TOKENS_PER_SHORT * count, settings.answer_tokens_max)
+    tokens = min(TOKENS_MIN + TOKENS_PER_SHORT * count, settings.answer_tokens_max - 1)
     answer = await _ask(long_one, world.random, tenant, partition, settings, tokens, LONG_DELAY_MS)
     following = asyncio.create_task(long_one.follow(answer))
     try:

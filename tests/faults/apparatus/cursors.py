@@ -15,6 +15,8 @@ from tests.fixtures.thalweg import RunningThalweg
 
 READ_SECONDS_MAX = 10
 OLD_TOKENS = 60
+OLD_SECONDS_MAX = 60
+"""For the answer that is to be an old one, before the fault."""
 BETWEEN_SECONDS = 0.1
 OPENING = b"retry: 1000\n\n"
 
@@ -54,8 +56,13 @@ async def an_old_answer(thalweg: RunningThalweg, tokens: int) -> Old:
         ) as said:
             answer = (await said.json())["answer"]
         path = f"/api/answers/{answer}/stream"
-        async with session.get(path) as response:
-            return Old(path, _frames(await response.read()))
+        async with asyncio.timeout(OLD_SECONDS_MAX):
+            while True:  # a machine with much to do may not have it at once
+                async with session.get(path) as response:
+                    frames = _frames(await response.read())
+                    if response.status == 200 and len(frames) > 1:
+                        return Old(path, frames)
+                await asyncio.sleep(BETWEEN_SECONDS)
 
 
 def _frames(body: bytes) -> list[bytes]:
@@ -97,7 +104,9 @@ async def read_again(
         yield readings
     finally:
         reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.result()  # it never ends by itself: this raises why
 
 
 def over_old_cursors(fault: Fault) -> Fault:
