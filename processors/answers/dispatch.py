@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,9 @@ from processors.answers.engine import (
     EngineRefused,
     Overloaded,
 )
+from processors.answers.places import Places
 from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
 from processors.answers.scheduling.seats import Seat, SeatLimits
@@ -79,8 +81,13 @@ class Dispatcher:
         engines: Sequence[Engine],
         limits: DispatchLimits | None = None,
         *,
+        worker: str = "alone",
+        partitions: int = 1,
+        say: Callable[[Statement], None] | None = None,
         chance: random.Random | None = None,
     ) -> None:
+        """`worker` shares the engines with others, by its part of `partitions`, and `say`s to them
+        what it lends and wants; without `say` it has all places of its own."""
         limits = limits or DispatchLimits()
         self._engines = {engine.name: engine for engine in engines}
         self._scheduler = Scheduler(
@@ -97,6 +104,21 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._closed = self._going = False
+        self._places: Places | None = None
+        if say is not None:
+            self._places = Places(
+                worker, self._scheduler, partitions=partitions, say=say, grown=self._go_soon
+            )
+
+    def owns(self, partitions: Collection[int]) -> None:
+        """The partitions that are this worker's now: with them go the engines' places."""
+        if self._places is not None:
+            self._places.owns(partitions)
+
+    def heard(self, statement: Statement) -> None:
+        """A worker's statement was read, another's or its own."""
+        if self._places is not None:
+            self._places.heard(statement)
 
     def engine(self, name: str) -> Engine:
         return self._engines[name]
@@ -124,7 +146,9 @@ class Dispatcher:
         turn: asyncio.Future[Dispatch] = asyncio.get_running_loop().create_future()
 
         def came(this: Turn) -> None:
-            if isinstance(this, Dispatch):
+            if turn.done():  # whoever waited was cancelled in this turn of the loop
+                Ticket(self, this).give_back()
+            elif isinstance(this, Dispatch):
                 turn.set_result(this)
             else:
                 turn.set_exception(this)
@@ -151,6 +175,8 @@ class Dispatcher:
         self._closed = True
         if self._tick is not None:
             self._tick.cancel()
+        if self._places is not None:
+            self._places.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -171,13 +197,13 @@ class Dispatcher:
         if self._closed:
             return
         now, scheduler = time.monotonic(), self._scheduler
+        if len(scheduler.queue) and self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._ticked)
         for work, why in scheduler.given_up(now):
             self._waiting.pop(work.answer)(GivenUp(why))
         while (dispatch := scheduler.next(now)) is not None:
             scheduler.retries.called(now)
             self._waiting.pop(dispatch.work.answer)(dispatch)
-        if len(scheduler.queue) and self._tick is None:
-            self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._ticked)
 
     def _ticked(self) -> None:
         self._tick = None
@@ -242,3 +268,6 @@ class Dispatcher:
                 seat.breaker.failed(began_at, time.monotonic(), away=not error.reached)
             else:
                 self._models_at[name] = time.monotonic()  # what it said before serves on
+        except Exception:
+            seat.breaker.failed(began_at, time.monotonic(), away=True)
+            raise

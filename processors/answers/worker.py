@@ -138,6 +138,7 @@ class Worker:
             each: generation if each in gained else self._owned[each] for each in partitions
         }
         self._whole.difference_update(self._waiting.drop(lost))
+        self._around.dispatcher.owns(self._owned)
         for missed in list(self._recall.missed.values()):
             if missed.asked.request.place.partition in lost:
                 del self._recall.missed[missed.asked.request.answer]
