@@ -204,6 +204,8 @@ class Dispatcher:
         while (dispatch := scheduler.next(now)) is not None:
             scheduler.retries.called(now)
             self._waiting.pop(dispatch.work.answer)(dispatch)
+        if self._places is not None:
+            self._places.look_soon()
 
     def _ticked(self) -> None:
         self._tick = None
