@@ -19,7 +19,8 @@ async def keep_away(thalweg: RunningThalweg, server: str, gone: asyncio.Event) -
     """Kills each life of the server; `gone` is set after the first. Cancel it to let it live."""
     pid_file = thalweg.home / "run" / f"{server}.pid"
     while True:
-        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        # an IndexError: its next life has made the file, and not written it yet
+        with suppress(FileNotFoundError, ValueError, IndexError, ProcessLookupError):
             pid = int(pid_file.read_text().split()[0])
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -47,5 +48,8 @@ def away(server: str, short: float, long: float) -> Fault:
             world.note(f"{server} was away for {time.monotonic() - began:.0f} s")
         finally:
             keeping.cancel()
+            await asyncio.wait([keeping])
+            if not keeping.cancelled():
+                keeping.result()  # it never ends by itself: this raises why
 
     return fault
