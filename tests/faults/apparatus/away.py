@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 
+from tests.faults.apparatus.beside import stop
 from tests.faults.apparatus.door import ready, refusals
 from tests.faults.case import Fault
 from tests.faults.world import World
@@ -47,9 +48,6 @@ def away(server: str, short: float, long: float) -> Fault:
             assert body["answers"] == "not ready", body
             world.note(f"{server} was away for {time.monotonic() - began:.0f} s")
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
-            if not keeping.cancelled():
-                keeping.result()  # it never ends by itself: this raises why
+            await stop(keeping)
 
     return fault
