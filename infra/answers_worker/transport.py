@@ -42,6 +42,7 @@ log = logging.getLogger("thalweg.answers")
 FETCH_WAIT_MILLISECONDS_MAX = 200  # a partition that is gained waits for the fetch under way
 GROUP_CHECK_SECONDS = 0.5  # a refused member notices it after this long at most
 RESUME_SECONDS_MAX = 10.0  # from an assignment to the first fetch: two requests to Kafka
+STILL_CHECKS_MAX = 20  # of the group, in a row, between which no partition was asked for messages
 COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
 
 
@@ -63,6 +64,8 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         super().__init__(consumer, loop=loop, thread_loop=loop, **options)
         self._settled = False  # between the end of a rebalance and the beginning of the next
         self._assigned_at = 0.0
+        self._still = 0  # checks in a row in which messages did not flow
+        self._rounds = 0  # of the fetching, when it was last looked at
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -129,6 +132,18 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
             if self._settled and self.app.rebalancing and late:
                 await self.crash(FlowStalled("messages do not flow after a rebalance"))
                 return
+            self._still = 0 if self._flows() else self._still + 1
+            if self._still > STILL_CHECKS_MAX:
+                await self.crash(FlowStalled("messages do not flow any more"))
+                return
+
+    def _flows(self) -> bool:
+        """Since the last look every partition was asked for messages that is not held back, or a
+        rebalance is under way. It is counted in looks: a process that slept has not looked."""
+        before, self._rounds = self._rounds, self.consumer.rounds
+        if not self._settled:
+            return True
+        return self._rounds > before and not self.consumer.left_out()
 
     @property
     def _coordinator(self) -> Any:
@@ -245,6 +260,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
         for other in others:
             other.close()
         return None
+
+    rounds = 0
+    """How often messages were asked for."""
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        found = await super()._wait_next_records(timeout)
+        self.rounds += 1
+        return found
+
+    def left_out(self) -> set[TP]:
+        """Partitions of this worker that are neither asked for messages nor held back. (After two
+        rebalances in a row Faust has left a worker with partitions that it never fetched from.)"""
+        asked: set[TP] = self._get_active_partitions() | self._buffered_partitions
+        return {each for each in self.assignment() if each not in asked}
 
     def on_buffer_full(self, tp: TP) -> None:
         """Nothing: the agent never waits, and whoever hands over waits for room in its buffer.

@@ -45,7 +45,7 @@ async def play(case: Case, on: Running, seed: int, kept: Path, *, long: bool) ->
         async with asyncio.timeout(case.seconds_max):
             await _play(case, world, verdict)
     except Exception as error:
-        verdict.found.append(f"the round failed: {type(error).__name__}: {error}")
+        verdict.found += [f"the round failed: {type(one).__name__}: {one}" for one in leaves(error)]
     finally:
         verdict.seconds = time.monotonic() - began
         name = f"{case.name.replace(' ', '-')}-{seed}"
@@ -53,6 +53,13 @@ async def play(case: Case, on: Running, seed: int, kept: Path, *, long: bool) ->
         if verdict.found:
             keep_text(kept / "logs" / f"{name}.txt", on.thalweg.logs())
     return verdict
+
+
+def leaves(error: Exception) -> list[Exception]:
+    """What went wrong, without the groups around it."""
+    if isinstance(error, ExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in leaves(one)]
+    return [error]
 
 
 async def _play(case: Case, world: World, verdict: Verdict) -> None:

@@ -49,11 +49,15 @@ async def test_a_row_of_messages_of_which_one_is_not_taken_fails_whole(
 ) -> None:
     producer = Producer(stand_in_kafka)
     async with asyncio.timeout(SECONDS_MAX):
+        # From here on the client knows the partitions, so that `send` itself meets the failure.
+        await producer.send(TOPIC, key=b"k", value=b"first", partition=0)
         row = [
             producer.send(TOPIC, key=b"k", value=b"v", partition=partition)
             for partition in (0, NO_SUCH_PARTITION, 0)
         ]
         results = await asyncio.gather(*row, return_exceptions=True)
+        landed = await producer.send(TOPIC, key=b"k", value=b"next", partition=0)
     assert all(isinstance(one, NotDelivered) for one in results[1:])
+    assert landed.offset <= 2  # behind the first and the row's first: its last was not sent at all
     assert producer.resets == 1
     await producer.close()

@@ -129,9 +129,9 @@ class Breaker:
     def full(self, now: float) -> None:
         """It has no room: no failure, but nothing more for a moment."""
         limits = self._limits
-        doubled = limits.full_pause_seconds * 2 ** min(self._full, DOUBLINGS_MAX)
+        pause = _doubled(limits.full_pause_seconds, self._full, limits.full_pause_seconds_max)
         self._full += 1
-        self._full_until = now + min(limits.full_pause_seconds_max, doubled)
+        self._full_until = now + pause
         self._probing = False
 
     def _note(self, *, failed: bool) -> None:
@@ -141,9 +141,13 @@ class Breaker:
         limits = self._limits
         if self._state is BreakerState.OPEN and now < self._pause_ends:
             return
-        doubled = limits.pause_seconds * 2 ** min(self._openings, DOUBLINGS_MAX)
+        pause = _doubled(limits.pause_seconds, self._openings, limits.pause_seconds_max)
         self._openings += 1
         self._state, self._probing = BreakerState.OPEN, False
-        self._pause_ends = now + min(limits.pause_seconds_max, doubled)
+        self._pause_ends = now + pause
         self._last.clear()
         self._in_a_row = 0
+
+
+def _doubled(seconds: float, times: int, seconds_max: float) -> float:
+    return min(seconds_max, seconds * 2.0 ** min(times, DOUBLINGS_MAX))

@@ -76,6 +76,11 @@ class Statement:
     number: int = 0
     """Of this worker's statements."""
 
+    @property
+    def matters(self) -> bool:
+        """To others."""
+        return bool(self.wanted or self.lent or self.owed)
+
 
 @dataclass(slots=True)
 class _Lent:
@@ -109,8 +114,7 @@ class Lending:
         need = self._needs.get(engine)
         if need is None:
             return 0
-        given = sum(lent.outstanding for lent in self._lent.get(engine, {}).values())
-        return max(0, need.share - given) + self._borrowed(engine, now)
+        return self._own(engine, need) + self._borrowed(engine, now)
 
     def heard(self, statement: Statement, now: float) -> None:
         """A statement was read, another's or its own, in the order of the log."""
@@ -136,11 +140,10 @@ class Lending:
         """Decides what to lend and to call back. What it returns is to be said to all."""
         self._needs = dict(needs)
         for engine, need in needs.items():
-            self._decide(engine, need, now)
+            self._decide(engine, need)
         self._tidy()
         said = self._statement(now)
-        matters = bool(said.wanted or said.lent or said.owed)
-        due = matters and now - self._said_at >= SAID_AGAIN_SECONDS
+        due = said.matters and now - self._said_at >= SAID_AGAIN_SECONDS
         if replace(said, number=self._said.number) == self._said and not due:
             return None
         self._said, self._said_at = said, now
@@ -152,14 +155,21 @@ class Lending:
     @property
     def is_busy(self) -> bool:
         """Its last statement said something that matters to others."""
-        return bool(self._said.wanted or self._said.lent or self._said.owed)
+        return self._said.matters
 
     # ---------------------------------------------------------------------------------------------
 
-    def _decide(self, engine: str, need: Need, now: float) -> None:
+    def _outstanding(self, engine: str) -> int:
+        return sum(each.outstanding for each in self._lent.get(engine, {}).values())
+
+    def _own(self, engine: str, need: Need) -> int:
+        """Places of its own that nobody else may be using."""
+        return max(0, need.share - self._outstanding(engine))
+
+    def _decide(self, engine: str, need: Need) -> None:
         lent = self._lent.setdefault(engine, {})
-        outstanding = sum(each.outstanding for each in lent.values())
-        own_use = min(need.in_flight, max(0, need.share - outstanding))
+        outstanding = self._outstanding(engine)
+        own_use = min(need.in_flight, self._own(engine, need))
         short = need.wanted - (need.share - outstanding - own_use)
         if short > 0:  # its own work comes first
             for each in lent.values():
@@ -212,9 +222,11 @@ class Lending:
         for owner, (_, statement) in sorted(self._heard.items()):
             loan = statement.lent.get(engine, {}).get(self._worker)
             if loan is not None:
-                is_void = loan.number <= self._void.get(owner, 0)
-                found[owner] = replace(loan, places=0) if is_void else loan
+                found[owner] = replace(loan, places=0) if self._is_void(owner, loan) else loan
         return found
+
+    def _is_void(self, owner: str, loan: Loan) -> bool:
+        return loan.number <= self._void.get(owner, 0)
 
     def _borrowed(self, engine: str, now: float) -> int:
         if now - self._is_heard_from > SILENT_SECONDS_MAX:
@@ -240,8 +252,7 @@ class Lending:
     def _debts(self, engine: str, need: Need) -> dict[str, Debt]:
         """What is in use beyond the own places is borrowed. Places that were called back are the
         first to be given back when a call ends, whichever it was."""
-        given = sum(each.outstanding for each in self._lent.get(engine, {}).values())
-        over = max(0, need.in_flight - max(0, need.share - given))
+        over = max(0, need.in_flight - self._own(engine, need))
         loans, used = self._loans_to_us(engine), self._used.setdefault(engine, {})
         places = {owner: loan.places for owner, loan in loans.items()}
         owners = sorted(
@@ -259,7 +270,7 @@ class Lending:
                 back += more
         self._used[engine] = {owner: number for owner, number in used.items() if number}
         return {
-            owner: Debt(loan.number, used.get(owner, 0), loan.number <= self._void.get(owner, 0))
+            owner: Debt(loan.number, used.get(owner, 0), self._is_void(owner, loan))
             for owner, loan in loans.items()
         }
 

@@ -1,7 +1,7 @@
 """Joins the queue and the engines: what is dispatched next, and to whom.
 
-Pure: time, load and chance come in, and what is to be done is returned. The shell around it makes
-the calls (`processors/answers/dispatch.py`).
+Pure: time, load and chance come in, and what is to be done is returned. Whoever uses it makes the
+calls.
 """
 
 import random

@@ -1,12 +1,13 @@
 """What a worker does when Kafka does not let it into its group, on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import errors
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
+from faust.types import TP
 
 from infra.answers_worker import run_answers, transport
 from infra.answers_worker.app import AnswersApp
@@ -78,6 +79,26 @@ async def test_a_seek_that_never_ends_after_a_rebalance_is_got_over(
     monkeypatch.setattr(transport, "RESUME_SECONDS_MAX", 1.0)
     async with a_worker(installation):
         await asyncio.wait_for(stalled.wait(), SECONDS_MAX)
+        _, answer, _ = await installation.ask("tokens=5")
+        assert (await installation.ended(answer)).text == numbers(5)
+
+
+async def test_partitions_that_are_never_asked_for_messages_are_got_over(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume, forgot = transport.Consumer.resume_partitions, asyncio.Event()
+
+    def forget(self: transport.Consumer, partitions: Iterable[TP]) -> None:
+        if forgot.is_set():
+            resume(self, partitions)
+        else:
+            self.app.loop.call_soon(self._get_active_partitions().clear)
+            forgot.set()
+
+    monkeypatch.setattr(transport.Consumer, "resume_partitions", forget)
+    monkeypatch.setattr(transport, "STILL_CHECKS_MAX", 2)
+    async with a_worker(installation):
+        await asyncio.wait_for(forgot.wait(), SECONDS_MAX)
         _, answer, _ = await installation.ask("tokens=5")
         assert (await installation.ended(answer)).text == numbers(5)
 

@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 
+from tests.faults.apparatus.beside import stop
 from tests.faults.apparatus.door import ready, refusals
 from tests.faults.case import Fault
 from tests.faults.world import World
@@ -19,7 +20,8 @@ async def keep_away(thalweg: RunningThalweg, server: str, gone: asyncio.Event) -
     """Kills each life of the server; `gone` is set after the first. Cancel it to let it live."""
     pid_file = thalweg.home / "run" / f"{server}.pid"
     while True:
-        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        # an IndexError: its next life has made the file, and not written it yet
+        with suppress(FileNotFoundError, ValueError, IndexError, ProcessLookupError):
             pid = int(pid_file.read_text().split()[0])
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -46,6 +48,6 @@ def away(server: str, short: float, long: float) -> Fault:
             assert body["answers"] == "not ready", body
             world.note(f"{server} was away for {time.monotonic() - began:.0f} s")
         finally:
-            keeping.cancel()
+            await stop(keeping)
 
     return fault

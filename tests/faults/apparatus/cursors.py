@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from tests.faults.apparatus.beside import stop
 from tests.faults.case import Fault
 from tests.faults.world import OWN_KEY, World
 from tests.fixtures.thalweg import RunningThalweg
@@ -103,10 +104,7 @@ async def read_again(
     try:
         yield readings
     finally:
-        reading.cancel()
-        await asyncio.wait([reading])
-        if not reading.cancelled():
-            reading.result()  # it never ends by itself: this raises why
+        await stop(reading)
 
 
 def over_old_cursors(fault: Fault) -> Fault:
