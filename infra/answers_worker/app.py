@@ -132,6 +132,17 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
             self._worker.cancel(event.answer)
         self.watermarks.finish(partition, message.offset)
 
+    async def _wait_for_table_recovery_completed(self) -> bool:
+        """There are no tables; Faust's recovery is never begun, and none is waited for."""
+        return False
+
+    async def begin_flow(self, assigned: set[TP]) -> None:
+        """Messages of these partitions may come from now on."""
+        await self.topics.on_partitions_assigned(assigned)
+        if not self.flow_control.is_active():
+            self.flow_control.resume()
+        await self._fetcher.maybe_start()
+
     def were_assigned(self, generation: int, assigned: set[TP]) -> None:
         """The group was rebalanced. Called before a message of these partitions can come."""
         self.was_assigned = True

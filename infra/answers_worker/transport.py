@@ -10,17 +10,20 @@
 - Producer: none. Faust's is idempotent only inside transactions.
 - Refusals: aiokafka's coordinator stands still after an error until somebody asks for it. Faust
   does not; ours does, and the app crashes with `GroupRefused`.
-- Buffers: none of Faust's pressure (`on_buffer_full`).
-- Stalls: after a rebalance Faust seeks, and if Kafka takes longer for that than a request may, it
-  takes the timeout for its own stop and never lets a message flow again. The app crashes with
-  `FlowStalled` instead.
+- Flow: none of Faust's. After a rebalance it stops, seeks, clears and resumes by flags of its own,
+  in tasks that overtake each other when two rebalances follow closely: messages are passed over
+  then, or never flow again. Ours leaves a partition's position to aiokafka alone, which begins an
+  assignment at the commit, and hands over what comes, in order. A message counts only in the
+  assignment in which it was fetched: the next one begins at the commit again.
+- Stalls: if messages are not asked for any more, for whatever reason, the app crashes with
+  `FlowStalled`.
 - Strangers' records that aiokafka can't decode are passed over (`records`).
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import aiokafka
@@ -33,16 +36,15 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from infra.answers_worker import records
-from infra.answers_worker.eager import begin
 from infra.answers_worker.watermarks import Watermarks
 from infra.failpoints import hit
 
 log = logging.getLogger("thalweg.answers")
 
 FETCH_WAIT_MILLISECONDS_MAX = 200  # a partition that is gained waits for the fetch under way
+FETCH_SECONDS_MAX = 1.0  # that asking for messages waits for one
 GROUP_CHECK_SECONDS = 0.5  # a refused member notices it after this long at most
-RESUME_SECONDS_MAX = 10.0  # from an assignment to the first fetch: two requests to Kafka
-STILL_CHECKS_MAX = 20  # of the group, in a row, between which no partition was asked for messages
+STILL_CHECKS_MAX = 20  # of the group, in a row, between which no messages were asked for
 COMMIT_SECONDS_MAX = 5.0  # a commit that hangs must not hold up a rebalance or the end
 
 
@@ -51,7 +53,21 @@ class GroupRefused(Exception):
 
 
 class FlowStalled(Exception):
-    """Partitions were assigned, and no message is fetched from them."""
+    """Partitions were assigned, and no messages are asked for."""
+
+
+class Rebalances(aiokafka.abc.ConsumerRebalanceListener):  # type: ignore[misc]  # as below
+    """What aiokafka tells of its group, passed on. (Faust's listener starts Faust's own flow.)"""
+
+    def __init__(self, thread: "LoopConsumer") -> None:
+        self._thread = thread
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._thread.on_partitions_revoked({TP(*each) for each in revoked})
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        tps = {TP(*each) for each in assigned}
+        await self._thread.on_partitions_assigned(tps, self._thread.generation)
 
 
 class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy skips faust
@@ -63,9 +79,8 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         loop = options.pop("loop")
         super().__init__(consumer, loop=loop, thread_loop=loop, **options)
         self._settled = False  # between the end of a rebalance and the beginning of the next
-        self._assigned_at = 0.0
-        self._still = 0  # checks in a row in which messages did not flow
-        self._rounds = 0  # of the fetching, when it was last looked at
+        self._still = 0  # checks in a row in which messages were not asked for
+        self._rounds = 0  # of asking, when it was last looked at
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -106,14 +121,15 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         await maybe_async(function(*arguments, **named))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.consumer.commit()  # whoever gets them has the less to read again
         self._settled = False
-        await self.consumer.on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._settled, self._assigned_at = True, time.monotonic()
-        # Before Faust lets messages flow: one of a partition that nobody knows of is dropped.
+        self._settled = True
+        # Until the first wait nothing of these partitions can come: whoever takes it is ready.
         self.app.were_assigned(generation_id, assigned)
-        await self.consumer.on_partitions_assigned(assigned, generation_id)
+        self.consumer.begin_assignment()
+        await self.app.begin_flow(assigned)
 
     async def _watch_the_group(self) -> None:
         while not self.should_stop:
@@ -128,22 +144,16 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
                 refused.__cause__ = error
                 await self.crash(refused)
                 return
-            late = time.monotonic() - self._assigned_at > RESUME_SECONDS_MAX
-            if self._settled and self.app.rebalancing and late:
-                await self.crash(FlowStalled("messages do not flow after a rebalance"))
-                return
-            self._still = 0 if self._flows() else self._still + 1
+            self._still = 0 if self._asks() else self._still + 1
             if self._still > STILL_CHECKS_MAX:
-                await self.crash(FlowStalled("messages do not flow any more"))
+                await self.crash(FlowStalled("no messages are asked for any more"))
                 return
 
-    def _flows(self) -> bool:
-        """Since the last look every partition was asked for messages that is not held back, or a
-        rebalance is under way. It is counted in looks: a process that slept has not looked."""
+    def _asks(self) -> bool:
+        """Since the last look messages were asked for, or a rebalance is under way. It is counted
+        in looks: a process that slept has not looked."""
         before, self._rounds = self._rounds, self.consumer.rounds
-        if not self._settled:
-            return True
-        return self._rounds > before and not self.consumer.left_out()
+        return self._rounds > before or not self._settled
 
     @property
     def _coordinator(self) -> Any:
@@ -166,7 +176,29 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
         """The group's; -1 when this member has been thrown out. (Private in aiokafka.)"""
         return int(self._ensure_consumer()._coordinator.generation)
 
+    async def fetched(self) -> dict[TopicPartition, list[Any]]:
+        """The next records of the assignment that is valid when they are returned."""
+        consumer = self._ensure_consumer()
+        found: dict[TopicPartition, list[Any]]
+        with consumer._subscription.fetch_context():
+            # Not `getmany`: that takes the group's errors from the watch.
+            found = await consumer._fetcher.fetched_records(
+                (), FETCH_SECONDS_MAX, max_records=self.app.conf.broker_max_poll_records
+            )
+        return found
+
+    def hold_back(self, topics: Collection[str]) -> None:
+        """Fetches nothing of these topics in this assignment."""
+        consumer = self._consumer
+        for each in consumer.assignment() if consumer is not None else ():
+            if each.topic in topics:
+                consumer.pause(each)
+            else:
+                consumer.resume(each)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if not self._settled:  # Kafka would refuse it, and the member would join once more
+            return False
         owned = self.assignment()
         wanted = {
             TopicPartition(each.topic, each.partition): OffsetAndMetadata(at, "")
@@ -214,7 +246,9 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # mypy
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
-    """Commits what the watermarks of its app allow."""
+    """Hands over what comes, and commits what the watermarks of its app allow."""
+
+    RebalanceListener = Rebalances
 
     def _new_consumer_thread(self) -> LoopConsumer:
         return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
@@ -247,58 +281,34 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # mypy skips faust
             self._committed_offset.update(offsets)
         return done
 
-    async def wait_first(self, *awaited: Any, timeout: float | None = None) -> Any:
-        """Faust hands each message over beside three other waits, in four tasks; but the agent's
-        buffer has room as a rule, and then there is nothing to wait for.
-        """
-        if timeout is not None or not all(map(asyncio.iscoroutine, awaited)):
-            return await super().wait_first(*awaited, timeout=timeout)
-        first, *others = awaited
-        rest = begin(first)
-        if rest is not None:
-            return await super().wait_first(rest, *others)
-        for other in others:
-            other.close()
-        return None
-
     rounds = 0
     """How often messages were asked for."""
 
-    async def _wait_next_records(self, timeout: float) -> Any:
-        found = await super()._wait_next_records(timeout)
-        self.rounds += 1
-        return found
+    _held_back: frozenset[str] = frozenset()
 
-    def left_out(self) -> set[TP]:
-        """Partitions of this worker that are neither asked for messages nor held back. (After two
-        rebalances in a row Faust has left a worker with partitions that it never fetched from.)"""
-        asked: set[TP] = self._get_active_partitions() | self._buffered_partitions
-        return {each for each in self.assignment() if each not in asked}
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hands over what comes, until the consumer or Faust's fetcher (which calls this) stops."""
+        while not (self.should_stop or fetcher.should_stop):
+            found = await self._thread.fetched()
+            assignment = self.app.consumer_generation_id  # no wait since they were valid
+            self.rounds += 1
+            for record in chain.from_iterable(found.values()):
+                if self.app.consumer_generation_id != assignment:
+                    break
+                await self.callback(self._to_message(TP(record.topic, record.partition), record))
 
-    def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: the agent never waits, and whoever hands over waits for room in its buffer.
-
-        Faust would fetch the others alone, for up to a second, however soon there is room again:
-        64 messages a second, of a partition that has thousands behind a commit.
-        """
-
-    def on_buffer_drop(self, tp: TP) -> None:
-        """Nothing: what is held back stays held back."""
+    def begin_assignment(self) -> None:
+        """What was handed over and is not yet taken counts no more."""
+        self.app.consumer_generation_id += 1
+        self._committed_offset.clear()
+        self._thread.hold_back(self._held_back)
 
     def hold_back(self, topics: Iterable[str]) -> None:
-        """Fetches nothing more of these topics; what was fetched still comes."""
-        if not self._thread.is_member:
-            return  # nothing comes; whoever rejoins is told again
-        held = set(topics)
-        for each in list(self._buffered_partitions):
-            if each.topic not in held:
-                self._buffered_partitions.discard(each)
-                if each in self.assignment():
-                    self._get_active_partitions().add(each)
-        for each in list(self._get_active_partitions()) if held else ():
-            if each.topic in held:
-                self._get_active_partitions().discard(each)
-                self._buffered_partitions.add(each)
+        """Fetches nothing more of these topics; a few that were fetched may still come."""
+        held = frozenset(topics)
+        if held != self._held_back:
+            self._held_back = held
+            self._thread.hold_back(held)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]  # mypy skips faust
