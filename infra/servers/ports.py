@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import socket
 from pathlib import Path
 from typing import Any
 
 LOCALHOST = "127.0.0.1"
-PORT_TRIES_MAX = 20  # the system hands out free ports; a repeat of a reserved one is rare
+SERVER_PORTS = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections: while a server is away, none of these
+takes its port."""
+PORT_TRIES_MAX = 20  # a port that is in use, or kept for another server, is rare
 SECRET_BYTES = 24
 
 
@@ -58,15 +62,12 @@ class Memory:
         ports: dict[str, int] = self._held.setdefault("ports", {})
         if name in ports and (not rechoose or is_free(ports[name])):
             return ports[name]
-        for _ in range(PORT_TRIES_MAX):
-            with socket.socket() as probe:
-                probe.bind((LOCALHOST, 0))
-                port = int(probe.getsockname()[1])
-            if port not in ports.values():
-                break
-        ports[name] = port
-        self._save()
-        return port
+        for port in random.sample(SERVER_PORTS, k=PORT_TRIES_MAX):
+            if port not in ports.values() and is_free(port):
+                ports[name] = port
+                self._save()
+                return port
+        raise OSError(f"{PORT_TRIES_MAX} of the ports in {SERVER_PORTS} are all in use")
 
     def secret(self, name: str) -> str:
         """The password kept under this name, made when first asked for."""

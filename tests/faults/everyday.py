@@ -39,14 +39,17 @@ async def _change_nothing(http: httpx2.AsyncClient) -> None:
 
 
 async def _deliver_without_a_key(thalweg: RunningThalweg, model: str) -> list[str]:
-    """Two on one connection: whoever asks for the second one has read the first."""
+    """Two on one connection: whoever asks for the second one has read the first. No other round
+    asks for the same: a repeat would join its last turn, whose key has run out since.
+    """
     found = []
+    asked = f"tokens={TOKENS} {uuid4()}"
     async with openai.AsyncOpenAI(
         base_url=f"{thalweg.url}/v1", api_key=thalweg.api_key, max_retries=RETRIES_MAX
     ) as sdk:
         for _ in range(2):
             got = await sdk.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": f"tokens={TOKENS}"}], store=False
+                model=model, messages=[{"role": "user", "content": asked}], store=False
             )
             text = got.choices[0].message.content or ""
             found += [str(one) for one in check_text(f"completion {got.id}", [text], TOKENS)]

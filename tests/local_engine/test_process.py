@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -10,16 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.fixtures.processes import free_port
 from tests.local_engine.exchanges import connected, exchange, get, post
 
 ready_seconds_max = 20.0  # a bound for busy machines; alone it takes less than one
 first_token_seconds_max = 0.1
 end_seconds_max = 60.0  # on a machine that does ten other things
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @asynccontextmanager

@@ -70,6 +70,8 @@ def _deliver_without_a_key(http: httpx2.Client) -> None:
 def _let_keys_run_out(http: httpx2.Client, thalweg: RunningThalweg) -> None:
     conversation = start(http, "between us", stored=False)
     stream(http, post(http, conversation, "between us"))
+    recorded = f"/api/streams/{conversation}"  # its end is shown before, and renews the key
+    wait_for(lambda: "answer_ended" in http.get(recorded).text, "the end to be recorded")
     with psycopg.connect(settings_of(thalweg).database_url("conversations")) as connection:
         connection.execute(EXPIRE)
     wait_for(
