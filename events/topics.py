@@ -31,6 +31,11 @@ class Topics:
         return f"{self.prefix}.tokens"
 
     @property
+    def workers(self) -> str:
+        """What answering workers say to each other, and to gateways."""
+        return f"{self.prefix}.workers"
+
+    @property
     def answers_group(self) -> str:
         """The consumer group of the answering workers."""
         return f"{self.prefix}.answers"

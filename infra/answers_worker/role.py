@@ -18,6 +18,7 @@ from infra.answers_worker.tokens import KafkaTokens
 from infra.answers_worker.transport import GroupRefused
 from infra.answers_worker.watermarks import Watermarks
 from infra.answers_worker.work import KafkaWork
+from infra.answers_worker.workers_log import WorkersLog
 from infra.engines import open_engines
 from infra.limits import Limits
 from infra.settings import Settings
@@ -107,12 +108,17 @@ async def run_answers(
     watermarks = Watermarks()
     tokens = KafkaTokens(bootstrap, topics.tokens, produce_seconds_max=PRODUCE_SECONDS_MAX)
     work = KafkaWork(bootstrap, topics, watermarks)
+    workers = WorkersLog(bootstrap, topics.workers)
+    name = f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}"
     dispatcher = Dispatcher(
         open_engines(settings.engines, settings) if engines is None else engines,
         dispatch_limits(settings),
+        worker=name,
+        partitions=settings.partitions,
+        say=workers.say,
     )
     worker = Worker(
-        f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}",
+        name,
         tokens=tokens,
         work=work,
         requests=StoreRequests(store, answer_tokens_max=settings.answer_tokens_max),
@@ -120,14 +126,16 @@ async def run_answers(
         limits=worker_limits(settings),
     )
     try:
-        await asyncio.gather(tokens.start(), work.start())
+        await asyncio.gather(tokens.start(), work.start(), workers.start())
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
+            group.create_task(workers.run(dispatcher.heard))
             group.create_task(_consume(settings, topics, worker, watermarks, work))
     finally:
         await tokens.close()
         await work.close()
         await dispatcher.close()
+        await workers.close()
 
 
 async def _consume(

@@ -44,7 +44,7 @@ async def _found(settings: Settings) -> list[Topic]:
     domain = [names.domain(context) for context in CONTEXTS]
     groups = {names.answers_group: names.all_work, names.recorder_group: (names.tokens,)}
     found, ends = await overview(
-        settings.kafka_servers, [*domain, *names.all_work, names.tokens], groups
+        settings.kafka_servers, [*domain, *names.all_work, names.tokens, names.workers], groups
     )
     models = await asyncio.to_thread(_read_models, settings, domain, ends)
     sagas = await asyncio.to_thread(_sagas, settings, names, domain, ends)

@@ -9,6 +9,7 @@ from events.envelope import Event
 from events.topics import Topics
 from infra.schemas.events import headers_schema
 from infra.schemas.tokens import token_schemas
+from infra.schemas.workers import worker_schemas
 
 DESCRIPTION = """\
 What stands on the Kafka topics of Thalweg. Domain events are CloudEvents 1.0 in binary mode; \
@@ -45,6 +46,12 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
     channels["tokens"] = _channel(topics.tokens, "What the models say, for some hours.", kinds)
     operations["say"] = _operation("send", "tokens", "The answering workers.")
     operations["record"] = _operation("receive", "tokens", "The recorder, gateways and workers.")
+    kinds = [f"workers.{kind}" for kind in worker_schemas()]
+    channels["workers"] = _channel(
+        topics.workers, "What answering workers say of themselves, for an hour.", kinds
+    )
+    operations["share"] = _operation("send", "workers", "The answering workers.")
+    operations["hear"] = _operation("receive", "workers", "The answering workers.")
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -66,7 +73,14 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
         "components": {
             "messages": {
                 **{cls.TYPE: _event(cls) for cls in EVENT_CLASSES},
-                **{f"tokens.{kind}": _token(kind, one) for kind, one in token_schemas().items()},
+                **{
+                    f"tokens.{kind}": _record(f"tokens.{kind}", one, "the conversation's id")
+                    for kind, one in token_schemas().items()
+                },
+                **{
+                    f"workers.{kind}": _record(f"workers.{kind}", one, "the worker's name")
+                    for kind, one in worker_schemas().items()
+                },
             },
             "schemas": {"cloudevent": headers_schema()},
         },
@@ -96,13 +110,13 @@ def _event(cls: type[Event]) -> dict[str, Any]:
     }
 
 
-def _token(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _record(name: str, schema: dict[str, Any], key: str) -> dict[str, Any]:
     return {
-        "name": f"tokens.{kind}",
+        "name": name,
         "title": schema["title"],
         "summary": schema["description"],
-        "payload": _payload(f"tokens.{kind}"),
-        "bindings": _key("the conversation's id"),
+        "payload": _payload(name),
+        "bindings": _key(key),
     }
 
 

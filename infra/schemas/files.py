@@ -7,6 +7,7 @@ from events.catalog import EVENT_CLASSES
 from infra.schemas.asyncapi import document
 from infra.schemas.events import event_schema, line_schema
 from infra.schemas.tokens import token_schemas
+from infra.schemas.workers import worker_schemas
 from infra.schemas.yaml import as_yaml
 
 BEGIN = "# Generated from the event classes: `python -m infra.schemas` writes it anew.\n"
@@ -16,6 +17,7 @@ def files() -> dict[str, str]:
     """Path and content of each."""
     schemas = {cls.TYPE: event_schema(cls) for cls in EVENT_CLASSES}
     schemas |= {f"tokens.{kind}": schema for kind, schema in token_schemas().items()}
+    schemas |= {f"workers.{kind}": schema for kind, schema in worker_schemas().items()}
     schemas["line"] = line_schema()
     made = {f"schemas/{name}.json": _json(schema) for name, schema in schemas.items()}
     return {"asyncapi.yaml": BEGIN + as_yaml(document()), **made}

@@ -1,0 +1,155 @@
+"""What workers say to each other, and to gateways, on one partition that all read from its end.
+
+A statement that is not in the log within SAYING_SECONDS_MAX is given up (`lending` counts on it);
+whoever made it says it again. Nothing waits for any of it.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infra.kafka.consumer import LogReader, ReadFailed
+from infra.kafka.offsets import QueryFailed
+from infra.kafka.producer import Delivered, Producer, ProducerFull
+from infra.kafka.watched_reader import WatchedReader
+from processors.answers.scheduling.lending import SAYING_SECONDS_MAX, Debt, Loan, Statement
+
+log = logging.getLogger("thalweg.answers")
+
+PARTITION = 0
+"""All of them are in one order."""
+KIND = "kind"
+STATEMENT = b"statement"
+REPORT = b"report"
+OUTSTANDING_MAX = 100
+"""Messages on their way; what comes on top is not said."""
+RECORDS_PER_READ_MAX = 500
+READ_SECONDS_MAX = 0.5
+AGAIN_SECONDS = 1.0
+"""Before Kafka is asked again that did not answer."""
+
+
+class WorkersLog:
+    """Of one worker, on one event loop."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._topic = topic
+        self._producer = Producer(
+            bootstrap,
+            client_id="thalweg-workers",
+            delivery_seconds_max=SAYING_SECONDS_MAX,
+            messages_max=OUTSTANDING_MAX,
+        )
+        self._tail = WatchedReader(topic, lambda: LogReader(bootstrap, client_id="thalweg-workers"))
+
+    async def start(self) -> None:
+        """Connects; Kafka may be away."""
+        await self._producer.start()
+
+    def say(self, statement: Statement) -> None:
+        self._send(STATEMENT, statement.worker, encode_statement(statement))
+
+    def report(self, worker: str, value: bytes) -> None:
+        """How this worker is, for gateways and operators."""
+        self._send(REPORT, worker, value)
+
+    async def run(self, heard: Callable[[Statement], None]) -> None:
+        """Tells of every statement, this worker's own too, until it is cancelled."""
+        await self._begin()
+        while True:
+            try:
+                records = await self._tail.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
+            except ReadFailed as error:
+                log.error("what workers say is not read", extra={"error": str(error)})
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            for record in records:
+                if dict(record.headers).get(KIND) != STATEMENT:
+                    continue
+                statement = decode_statement(record.value or b"")
+                if statement is None:
+                    log.error("a statement is passed over", extra={"offset": record.offset})
+                else:
+                    heard(statement)
+
+    async def close(self) -> None:
+        """Does not wait for what is outstanding: nobody listens for this worker any more."""
+        await self._producer.close(seconds_max=0.0)
+        await self._tail.close()
+
+    async def _begin(self) -> None:
+        while True:
+            try:
+                ends = await self._tail.reader.end_offsets(self._topic, [PARTITION])
+            except QueryFailed as error:
+                log.warning("what workers say is not read yet", extra={"error": str(error)})
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                await self._tail.add(ends)
+                return
+
+    def _send(self, kind: bytes, worker: str, value: bytes) -> None:
+        try:
+            sent = self._producer.send(
+                self._topic,
+                key=worker.encode(),
+                value=value,
+                headers=[(KIND, kind)],
+                partition=PARTITION,
+            )
+        except ProducerFull:  # Kafka is away, and the oldest are about to be given up
+            return
+        sent.add_done_callback(self._sent)
+
+    def _sent(self, sent: "asyncio.Future[Delivered]") -> None:
+        if not sent.cancelled() and sent.exception() is None:
+            at = sent.result()
+            self._tail.landed(at.partition, at.offset)
+
+
+def encode_statement(statement: Statement) -> bytes:
+    return json.dumps(
+        {
+            "worker": statement.worker,
+            "number": statement.number,
+            "wanted": dict(statement.wanted),
+            "lent": {
+                engine: {other: [loan.number, loan.places] for other, loan in loans.items()}
+                for engine, loans in statement.lent.items()
+            },
+            "owed": {
+                engine: {
+                    owner: [debt.number, debt.used, int(debt.void)] for owner, debt in debts.items()
+                }
+                for engine, debts in statement.owed.items()
+            },
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def decode_statement(value: bytes) -> Statement | None:
+    """None: it is none of ours."""
+    try:
+        said = json.loads(value)
+        return Statement(
+            worker=str(said["worker"]),
+            wanted={str(engine): int(number) for engine, number in said["wanted"].items()},
+            lent=_nested(said["lent"], lambda number, places: Loan(int(number), int(places))),
+            owed=_nested(
+                said["owed"],
+                lambda number, used, void: Debt(int(number), int(used), void=bool(void)),
+            ),
+            number=int(said["number"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _nested(said: Mapping[str, Any], made: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    return {
+        str(engine): {str(worker): made(*values) for worker, values in each.items()}
+        for engine, each in said.items()
+    }
