@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from tests.faults.engines import TGI
+from tests.faults.engines import ALONE, OPENAI, TGI
 from tests.faults.world import World
 
 Fault = Callable[[World], Awaitable[None]]
@@ -50,12 +50,16 @@ class Load:
     """Clients that ask, read the answer's stream, come again with their cursor, and ask again."""
     commanders: int = 10
     """Each sends a command a second: renames, posts, cancels, repeats; some read what they did."""
-    model: str = TGI
+    models: tuple[str, ...] = (TGI,)
+    """Clients take them in turns."""
     tokens: tuple[int, int] = (20, 80)
     """Of an answer: at least, at most."""
     delay_ms: int = 20
     text: str = ""
     """More of it in each message."""
+
+
+ENGINES = (("tgi", TGI), ("tgi", TGI), ("openai", OPENAI), ("openai", OPENAI), ("tgi", ALONE))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Installation:
         {}
     )
     """Entered before it starts, with its home folder; gives more of the environment."""
+    engines: tuple[tuple[str, str], ...] = ENGINES
+    """Protocol and model of each."""
 
 
 RESTART_DELAY_SECONDS = "0.25"

@@ -8,6 +8,7 @@ from tests.faults.at_failpoints import at_a_failpoint
 from tests.faults.backlog import behind_a_long_answer
 from tests.faults.between import between_any_two
 from tests.faults.case import NO_REFUSALS, Case, Form, Load
+from tests.faults.cases_fleet import FLEET_CASES
 from tests.faults.cases_world import WORLD_CASES
 from tests.faults.engines import ALONE, OPENAI, TGI
 from tests.faults.repeats import everything_relayed_again
@@ -39,19 +40,19 @@ def _cases() -> Iterator[Case]:
         yield Case(f"pause {role}", paused(role), role, forms=LONG_ONLY)
     together = (*ROLES, "sagas")
     yield Case("pause every role", paused_together(together), "all", forms=LONG_ONLY)
-    yield Case("kill answers openai", killed("answers"), "answers", load=Load(model=OPENAI))
+    yield Case("kill answers openai", killed("answers"), "answers", load=Load(models=(OPENAI,)))
     for model in (TGI, OPENAI):
         yield Case(
             f"kill engine {model}",
             engine_killed(model, away_seconds=2),
             "engine",
-            load=Load(model=model),
+            load=Load(models=(model,)),
         )
     yield Case(
         "kill the only engine",
         engine_killed(ALONE, away_seconds=3),
         "engine",
-        load=Load(model=ALONE),
+        load=Load(models=(ALONE,)),
     )
     yield Case("kill everything", killed_all, "all")
     yield Case("kill everything and the supervisor", killed_with_the_supervisor, "all")
@@ -84,6 +85,7 @@ def _cases() -> Iterator[Case]:
         yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)
     yield Case("storm of answers", storm("answers", short=12, long=180), "answers")
     yield from WORLD_CASES
+    yield from FLEET_CASES
 
 
 CASES = tuple(_cases())

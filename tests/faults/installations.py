@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.case import Installation
-from tests.faults.engines import ALONE, OPENAI, TGI, Engines
+from tests.faults.engines import Engines
 from tests.faults.runner import Running
 from tests.fixtures.thalweg import RunningThalweg
-
-MODELS = [("tgi", TGI), ("tgi", TGI), ("openai", OPENAI), ("openai", OPENAI), ("tgi", ALONE)]
 
 
 class Installations:
@@ -46,7 +44,7 @@ class Installations:
 
 @contextlib.contextmanager
 def _running(wanted: Installation, home: Path) -> Iterator[Running]:
-    engines = Engines(home / "engines", MODELS)
+    engines = Engines(home / "engines", wanted.engines)
     try:
         with wanted.around(home / "thalweg") as environment:
             chosen = {**wanted.settings, **environment}

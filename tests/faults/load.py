@@ -76,6 +76,7 @@ class Clients:
 class Client:
     def __init__(self, door: Door, stopping: asyncio.Event, load: Load, random: Random) -> None:
         self.door, self._stopping, self._load, self._random = door, stopping, load, random
+        self._model = load.models[door.number % len(load.models)]
         self.begun = asyncio.Event()
 
     async def live(self) -> None:
@@ -94,7 +95,7 @@ class Client:
 
     def _post(self, conversation: str, parent: str | None, tokens: int) -> Command:
         content = f"tokens={tokens} delay_ms={self._load.delay_ms}{self._load.text}"
-        body = {"content": content, "parent": parent, "model": self._load.model}
+        body = {"content": content, "parent": parent, "model": self._model}
         return self._about(
             "post", "POST", conversation, "/messages", body, content=content, tokens=tokens
         )

@@ -64,6 +64,7 @@ def leaves(error: Exception) -> list[Exception]:
 
 async def _play(case: Case, world: World, verdict: Verdict) -> None:
     world.pids = roles_of(world)
+    world.counted = await asyncio.to_thread(world.engines.counted)
     base = await base_of(world.settings)
     clients = Clients(world.thalweg, world.history, case.load, world.random)
     try:

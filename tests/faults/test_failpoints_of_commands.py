@@ -35,7 +35,7 @@ REFUSE_NO_MORE = "ALTER TABLE {build} DROP CONSTRAINT refusing"
 async def test_rebuilds_that_are_killed_leave_nothing_that_the_next_one_minds(
     thalweg: RunningThalweg,
 ) -> None:
-    clients = Clients(thalweg, History(), Load(1, 0, TGI, tokens=(5, 5), delay_ms=0), Random(0))
+    clients = Clients(thalweg, History(), Load(1, 0, (TGI,), tokens=(5, 5), delay_ms=0), Random(0))
     await clients.begun()
     await clients.finish(ANSWER_SECONDS_MAX)
     for name in REBUILD:

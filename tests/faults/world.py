@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -35,6 +36,8 @@ class World:
     pids: dict[str, list[int]] = field(default_factory=dict)
     """Of each role and server when the case began."""
 
+    counted: Counter[str] = field(default_factory=Counter)
+    """What had happened in all engines when the case began."""
     doors: list[Door] = field(default_factory=list)
     """Of clients that the fault has brought with it."""
     strangers: int = 0

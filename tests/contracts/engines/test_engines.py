@@ -24,9 +24,11 @@ from processors.answers.engine import (
 )
 from tests.contracts.engines.drive import Failed, Said, outcome, prompt
 from tests.fixtures.numbered_engine import NumberedEngine
+from tests.fixtures.numbered_faults import SPOKEN_TOKENS, Fault, Faults
 
 CONTEXT_TOKENS = 60
 SECONDS_MAX = 10
+LIMITS = Limits(engine_first_token_seconds_max=2, engine_between_tokens_seconds_max=0.5)
 
 
 def numbers(first: int, end: int) -> tuple[str, ...]:
@@ -46,7 +48,7 @@ async def engine(request: pytest.FixtureRequest, numbered: NumberedEngine) -> As
     await site.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     path = "/v1" if request.param == "openai" else ""
-    opened = open_engine(EngineAddress(kind=request.param, url=url + path), Limits())
+    opened = open_engine(EngineAddress(kind=request.param, url=url + path), LIMITS)
     yield opened
     await opened.close()
     await runner.cleanup()
@@ -116,6 +118,38 @@ async def test_it_fails_in_the_middle_and_goes_on_from_there(engine: Engine) -> 
 
 async def test_it_fails_before_the_first_token(engine: Engine) -> None:
     assert await outcome(engine, prompt("fail_after=0")) == Failed("EngineFailed")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (Fault.DROP, "EngineFailed", 0),
+        (Fault.STATUS, "Overloaded", 0),
+        (Fault.OVERLOADED, "Overloaded", 0),
+        (Fault.ERROR, "EngineFailed", 0),
+        (Fault.HANG, "EngineFailed", 0),
+        (Fault.STALL, "EngineFailed", SPOKEN_TOKENS),
+        (Fault.CUT, "EngineFailed", SPOKEN_TOKENS),
+        (Fault.GARBAGE, "EngineFailed", SPOKEN_TOKENS),
+        (Fault.NO_REASON, "EngineFailed", 8),
+    ],
+)
+async def test_a_faulty_engine_is_found_out(
+    engine: Engine, numbered: NumberedEngine, fault: Fault, error: str, said: int
+) -> None:
+    numbered.fail_by(Faults((fault,)))
+    came = await outcome(engine, prompt("tokens=8 delay_ms=1"))
+    assert came == Failed(error, numbers(0, said))
+    assert numbered.calls["struck"]  # twice, where a connection that was kept alive was dropped
+
+
+async def test_an_engine_that_trickles_is_heard_out(
+    engine: Engine, numbered: NumberedEngine
+) -> None:
+    numbered.fail_by(Faults((Fault.TRICKLE,)))
+    came = await outcome(engine, prompt("tokens=4"))
+    assert isinstance(came, Said)
+    assert (came.tokens, came.reason) == (numbers(0, 4), FinishReason.STOP)
 
 
 async def test_closing_cancels_the_work_at_once(engine: Engine, numbered: NumberedEngine) -> None:

@@ -1,0 +1,59 @@
+"""Cases of a faulty fleet: one engine of each model does wrong while others are well, and all do it
+now and then."""
+
+from tests.faults import case
+from tests.faults.case import Case, Installation, Load
+from tests.faults.engines import OPENAI, TGI
+from tests.faults.faulty_fleet import dying, faulty, refusing, struck, together, wasted
+from tests.fixtures.numbered_faults import Fault
+
+NO_ERRORS = frozenset({"answer_in_progress"})
+"""An end is shown before it is recorded: who posts at once may be told so without any fault."""
+MIXED_SHARE = 0.3
+FLEET = Installation(
+    "fleet",
+    {
+        "THALWEG_ENGINE_CONNECT_SECONDS_MAX": "1",
+        "THALWEG_ENGINE_FIRST_TOKEN_SECONDS_MAX": "2",
+        "THALWEG_ENGINE_BETWEEN_TOKENS_SECONDS_MAX": "1.5",
+    },
+    engines=(("tgi", TGI), ("tgi", TGI), ("tgi", TGI), ("openai", OPENAI), ("openai", OPENAI)),
+)
+"""Engines that say a token each 20 ms are stuck sooner than real ones."""
+READERS = Load(streamers=16, commanders=2, models=(TGI, OPENAI), tokens=(10, 40))
+SAYS = {
+    Fault.DROP: "drop calls",
+    Fault.STATUS: "answer 429",
+    Fault.OVERLOADED: "are overloaded",
+    Fault.ERROR: "answer with an error event",
+    Fault.HANG: "hang before the first token",
+    Fault.TRICKLE: "trickle",
+    Fault.STALL: "stall after five tokens",
+    Fault.CUT: "cut the connection",
+    Fault.GARBAGE: "send garbage",
+    Fault.NO_REASON: "finish without a reason",
+}
+
+
+def _case(name: str, fault: case.Fault, *expects: case.Expect) -> Case:
+    return Case(
+        f"engines {name}",
+        fault,
+        "engine",
+        load=READERS,
+        refusals=NO_ERRORS,
+        expects=(wasted, *expects),
+        installation=FLEET,
+    )
+
+
+FLEET_CASES = (
+    _case("refuse connections", refusing),
+    *(_case(says, faulty([fault]), struck) for fault, says in SAYS.items()),
+    _case("die", dying),
+    _case(
+        "do anything",
+        together(faulty(tuple(Fault), share=MIXED_SHARE, everywhere=True), dying),
+        struck,
+    ),
+)
