@@ -4,7 +4,7 @@ now and then."""
 from tests.faults import case
 from tests.faults.case import Case, Installation, Load
 from tests.faults.engines import OPENAI, TGI
-from tests.faults.faulty_fleet import dying, faulty, refusing, struck, together, wasted
+from tests.faults.faulty_fleet import dying, faulty, refusing, struck, wasted
 from tests.fixtures.numbered_faults import Fault
 
 NO_ERRORS = frozenset({"answer_in_progress"})
@@ -53,7 +53,7 @@ FLEET_CASES = (
     _case("die", dying),
     _case(
         "do anything",
-        together(faulty(tuple(Fault), share=MIXED_SHARE, everywhere=True), dying),
+        faulty(tuple(Fault), share=MIXED_SHARE, everywhere=True, meanwhile=dying),
         struck,
     ),
 )

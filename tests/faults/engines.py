@@ -78,9 +78,11 @@ class Engines:
         with urllib.request.urlopen(asking, timeout=ASKED_SECONDS_MAX) as response:
             return str(response.read().decode())
 
-    def _listens(self, which: int) -> bool:
+    def _listen(self) -> bool:
         try:
-            self._ask(which, "/health")
+            for which in range(len(self._kinds)):
+                if self._runs(which):
+                    self._ask(which, "/health")
         except OSError:
             return False
         return True
@@ -100,10 +102,9 @@ class Engines:
         process.signal(signal.SIGKILL)
         process.wait(seconds_max=10)
 
-    def wait_for(self, model: str) -> None:
-        """Until the first engine of the model listens."""
-        which = self._first(model)
-        wait_for(lambda: self._listens(which), "an engine", seconds_max=LISTENS_SECONDS_MAX)
+    def wait(self) -> None:
+        """Until every engine that runs listens."""
+        wait_for(self._listen, "the engines to listen", seconds_max=LISTENS_SECONDS_MAX)
 
     def revive(self, model: str) -> None:
         """Starts the first engine of the model again, at its address, if it does not run."""

@@ -13,15 +13,24 @@ from tests.fixtures import numbered_faults
 from tests.fixtures.numbered_faults import Faults
 
 MODELS = (TGI, OPENAI)
-SECONDS = (4.0, 30.0)
+SECONDS = (3.0, 30.0)
 """How long engines are faulty: short form, long form."""
 AWAY_SECONDS = 0.5
 LIVES_SECONDS = 1.5
 """Of an engine that is killed again and again: from its first breath to the next kill."""
 
 
+async def standing(world: World) -> None:
+    """Nothing else happens meanwhile."""
+    await asyncio.sleep(world.seconds(*SECONDS))
+
+
 def faulty(
-    kinds: Sequence[numbered_faults.Fault], *, share: float = 1.0, everywhere: bool = False
+    kinds: Sequence[numbered_faults.Fault],
+    *,
+    share: float = 1.0,
+    everywhere: bool = False,
+    meanwhile: Fault = standing,
 ) -> Fault:
     """The first engine of each model is faulty for a while, or all are."""
 
@@ -34,7 +43,7 @@ def faulty(
             for which in struck:
                 await asyncio.to_thread(engines.tell, which, Faults(tuple(kinds), share, seed))
                 seed += 1
-            await asyncio.sleep(world.seconds(*SECONDS))
+            await meanwhile(world)
         finally:
             for which in struck:
                 engines.tell(which, Faults())
@@ -51,6 +60,7 @@ async def refusing(world: World) -> None:
     finally:
         for model in MODELS:
             world.engines.revive(model)
+        await asyncio.to_thread(world.engines.wait)
 
 
 async def dying(world: World) -> None:
@@ -65,24 +75,13 @@ async def dying(world: World) -> None:
             await asyncio.sleep(AWAY_SECONDS)
             for model in MODELS:
                 engines.revive(model)
-                await asyncio.to_thread(engines.wait_for, model)
+            await asyncio.to_thread(engines.wait)
             await asyncio.sleep(LIVES_SECONDS)
     finally:
         for model in MODELS:
             engines.revive(model)
+        await asyncio.to_thread(engines.wait)
     world.note(f"{kills} kills of engines")
-
-
-def together(*faults: Fault) -> Fault:
-    async def fault(world: World) -> None:
-        async def strike(one: Fault) -> None:
-            await one(world)
-
-        async with asyncio.TaskGroup() as group:
-            for one in faults:
-                group.create_task(strike(one))
-
-    return fault
 
 
 def wasted(world: World) -> Iterable[str]:

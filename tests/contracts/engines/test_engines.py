@@ -131,7 +131,7 @@ async def test_it_fails_before_the_first_token(engine: Engine) -> None:
         (Fault.STALL, "EngineFailed", SPOKEN_TOKENS),
         (Fault.CUT, "EngineFailed", SPOKEN_TOKENS),
         (Fault.GARBAGE, "EngineFailed", SPOKEN_TOKENS),
-        (Fault.NO_REASON, "EngineFailed", 8),
+        (Fault.NO_REASON, "EngineFailed", SPOKEN_TOKENS),
     ],
 )
 async def test_a_faulty_engine_is_found_out(
