@@ -80,10 +80,10 @@ class Limits(BaseModel):
 
     # answering workers
     unfinished_requests_max: int = Field(
-        2_048,
+        4_096,
         gt=0,
-        description="requests that a worker holds, most of them in its queue; more wait in Kafka, "
-        "and cancels still reach those it holds",
+        description="requests that a worker holds, most of them in its queue; more wait in Kafka. "
+        "The last worker alive holds all, and gateways may accept some more at once than they know",
     )
     session_timeout_seconds: float = Field(
         1.5, gt=0, description="Kafka takes a worker for dead after this long without a heartbeat"
@@ -318,6 +318,12 @@ class Limits(BaseModel):
                 "THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX is "
                 f"{self.unanswered_requests_per_tenant_max}: it should be at most "
                 f"THALWEG_UNANSWERED_REQUESTS_MAX ({self.unanswered_requests_max})"
+            )
+        if self.unfinished_requests_max < self.unanswered_requests_max:
+            raise ValueError(
+                f"THALWEG_UNFINISHED_REQUESTS_MAX is {self.unfinished_requests_max}: it should be "
+                f"at least THALWEG_UNANSWERED_REQUESTS_MAX ({self.unanswered_requests_max}), so "
+                "that no flood hides others' requests behind it in Kafka"
             )
         if self.answer_tokens_default > self.answer_tokens_max:
             raise ValueError(

@@ -196,6 +196,7 @@ def test_tokens_that_are_kept_too_short_are_refused(monkeypatch: Env) -> None:
         ("THALWEG_CLAIM_AGAIN_SECONDS", "1.5"),
         ("THALWEG_HEARTBEAT_SECONDS", "1"),
         ("THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX", "5000"),
+        ("THALWEG_UNFINISHED_REQUESTS_MAX", "2000"),
         ("THALWEG_ANSWER_TOKENS_DEFAULT", "20000"),
         ("THALWEG_EVENT_BYTES_MAX", "100000"),
     ],
