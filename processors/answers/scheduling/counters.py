@@ -6,6 +6,7 @@ there, work is charged whole when it is dispatched and corrected when it ends, s
 does not get a whole batch before its first token is counted.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -17,27 +18,41 @@ class Counters:
     """Tokens, by tenant, of one level."""
 
     def __init__(self) -> None:
-        self._served: dict[UUID, int] = {}
+        self._used: dict[UUID, int] = {}
+        self._charged: Counter[UUID] = Counter()
+        """Of calls that are under way: not yet known to be used."""
         self._floor = 0
         """Where a tenant begins that comes now."""
 
     def of(self, tenant: UUID) -> int:
-        return self._served.get(tenant, self._floor)
+        """What decides who is next."""
+        return self._used_by(tenant) + self._charged[tenant]
 
-    def begins(self, tenant: UUID, others: Iterable[int]) -> None:
-        """A tenant that had nothing queued has now. `others`: counters of those that have."""
-        self._floor = max(self._floor, min(others, default=self._floor))
-        self._served[tenant] = max(self.of(tenant), self._floor)
-        if len(self._served) > TENANTS_MAX:
-            self._served = {
-                each: served for each, served in self._served.items() if served > self._floor
-            }
+    def begins(self, tenant: UUID, heads: Iterable[UUID]) -> None:
+        """A tenant that had nothing queued has now. `heads`: those who are next without it.
+
+        It begins where their use is known to be. What they are charged for calls under way may be
+        many times what these will use: whoever began there would wait until all of it is made up.
+        """
+        self._floor = max(self._floor, min(map(self._used_by, heads), default=self._floor))
+        self._used[tenant] = max(self._used_by(tenant), self._floor)
+        if len(self._used) > TENANTS_MAX:
+            self._used = {each: used for each, used in self._used.items() if used > self._floor}
 
     def is_last(self, tenant: UUID) -> None:
         """Nobody else has anything queued, and this tenant has no more: who comes next, after
         whatever pause, begins where it was."""
-        self._floor = max(self._floor, self.of(tenant))
+        self._floor = max(self._floor, self._used_by(tenant))
 
     def charge(self, tenant: UUID, tokens: int) -> None:
-        """Negative: it was charged too much before."""
-        self._served[tenant] = max(0, self.of(tenant) + tokens)
+        self._charged[tenant] += tokens
+
+    def settle(self, tenant: UUID, charged: int, used: int) -> None:
+        """What a call was charged is over, and what it has used is known."""
+        self._used[tenant] = self._used_by(tenant) + used
+        self._charged[tenant] -= charged
+        if not self._charged[tenant]:
+            del self._charged[tenant]
+
+    def _used_by(self, tenant: UUID) -> int:
+        return self._used.get(tenant, self._floor)

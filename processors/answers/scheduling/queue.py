@@ -126,7 +126,8 @@ class Queue:
 
     def settle(self, charge: Charge, used: int) -> None:
         """What was dispatched has ended, and has used so many tokens."""
-        self._charge(charge.tenant, charge.level, used - charge.tokens)
+        self._counters[charge.level].settle(charge.tenant, charge.tokens, used)
+        self._place(charge.tenant, charge.level)
 
     def wakes_at(self) -> float:
         """When `given_up` or `next` may have something because time has passed, at the earliest."""
@@ -162,7 +163,8 @@ class Queue:
         flows, counters = self._flows[level], self._counters[level]
         if not any(work.tenant in flow for flow in flows.values()):
             firsts = (flow.first() for flow in flows.values())
-            counters.begins(work.tenant, (first[0] for first in firsts if first is not None))
+            heads = (first[-1].work.tenant for first in firsts if first is not None)
+            counters.begins(work.tenant, heads)
         entry = self._entries[work.answer] = Entry(work, level, next(self._numbers))
         if work.needs not in flows:
             flows[work.needs] = Flow(counters)
@@ -189,12 +191,13 @@ class Queue:
     def _dispatch(self, entry: Entry, level: Level, now: float) -> Next:
         work = entry.work
         self._leave(entry)
-        self._charge(work.tenant, level, work.tokens)
+        self._counters[level].charge(work.tenant, work.tokens)
+        self._place(work.tenant, level)
         charge = Charge(work.tenant, level, work.tokens)
         return Next(work, charge, max(0.0, now - work.asked_at))
 
-    def _charge(self, tenant: UUID, level: Level, tokens: int) -> None:
-        self._counters[level].charge(tenant, tokens)
+    def _place(self, tenant: UUID, level: Level) -> None:
+        """Its counter has changed."""
         for flow in self._flows[level].values():
             flow.place(tenant)
 
