@@ -2,9 +2,10 @@
 now and then."""
 
 from tests.faults import case
-from tests.faults.case import Case, Installation, Load
+from tests.faults.case import Case, Form, Installation, Load
 from tests.faults.engines import OPENAI, TGI
 from tests.faults.faulty_fleet import dying, faulty, refusing, struck, wasted
+from tests.faults.overload import SMALL_FLEET, overloaded, worker_killed, worker_paused
 from tests.fixtures.numbered_faults import Fault
 
 NO_ERRORS = frozenset({"answer_in_progress"})
@@ -21,6 +22,8 @@ FLEET = Installation(
 )
 """Engines that say a token each 20 ms are stuck sooner than real ones."""
 READERS = Load(streamers=16, commanders=2, models=(TGI, OPENAI), tokens=(10, 40))
+NOBODY = Load(streamers=0, commanders=0)
+"""The fault brings its own clients."""
 SAYS = {
     Fault.DROP: "drop calls",
     Fault.STATUS: "answer 429",
@@ -55,5 +58,15 @@ FLEET_CASES = (
         "do anything",
         faulty(tuple(Fault), share=MIXED_SHARE, everywhere=True, meanwhile=dying),
         struck,
+    ),
+    Case("overload", overloaded, "all", load=NOBODY, installation=SMALL_FLEET),
+    Case("kill answers saturated", worker_killed, "answers", load=NOBODY, installation=SMALL_FLEET),
+    Case(
+        "pause answers saturated",
+        worker_paused,
+        "answers",
+        load=NOBODY,
+        installation=SMALL_FLEET,
+        forms=frozenset({Form.LONG}),
     ),
 )

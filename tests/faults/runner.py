@@ -99,6 +99,7 @@ async def _judge(case: Case, world: World, clients: Clients, base: Base, verdict
     verdict.count(world.history.happenings, anomalies)
     verdict.found += [str(one) for one in anomalies]
     verdict.found += await judge_read_side(world.thalweg)
+    verdict.found += world.wrong
     verdict.found += [wrong for expect in case.expects for wrong in expect(world)]
 
 

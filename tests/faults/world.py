@@ -33,6 +33,8 @@ class World:
     """`make faults`; else one short round in `make test`."""
     history: History = field(default_factory=History)
     notes: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """What the fault itself has found wrong, in words."""
     pids: dict[str, list[int]] = field(default_factory=dict)
     """Of each role and server when the case began."""
 

@@ -1,0 +1,178 @@
+"""Five times what the engines can do, from a tenant that floods, one that asks for no more than
+its share, and one in a hurry; and a worker that dies while every place of every engine is taken.
+
+What the fleet could give is told by what it gave: no verdict here knows the machine's speed.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import psycopg
+
+from tests.faults.case import Fault, Installation
+from tests.faults.engines import TGI
+from tests.faults.strikes import killed, paused
+from tests.faults.traffic import Tenant, Traffic
+from tests.faults.world import World
+
+ENGINES, PLACES = 2, 4
+TOKENS, DELAY_MS = 40, 25
+DEADLINE_SECONDS = 6
+CAPACITY = ENGINES * PLACES / (TOKENS * DELAY_MS / 1_000)
+"""Answers a second."""
+UNANSWERED_PER_TENANT = 80
+"""Ten seconds of work for all engines: who had to wait for those of others would be too late."""
+SMALL_FLEET = Installation(
+    "small fleet",
+    {
+        "THALWEG_ENGINE_REQUESTS_MAX": str(PLACES),
+        "THALWEG_ENGINE_REQUESTS_AHEAD_MAX": "0",
+        "THALWEG_ANSWER_SECONDS_MAX": str(DEADLINE_SECONDS),
+        "THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX": str(UNANSWERED_PER_TENANT),
+    },
+    engines=(("tgi", TGI),) * ENGINES,
+)
+FLOOD = Tenant("flooding", 4.4, ("default", "default", "default", "flex"))
+NORMAL = Tenant("normal", 0.35)
+"""A little less than half of what priority leaves over."""
+URGENT = Tenant("urgent", 0.25, ("priority",))
+TENANTS = (FLOOD, NORMAL, URGENT)
+SECONDS = (7.0, 60.0)
+"""Of the overload: short form, long form."""
+GOODPUT_MIN = 0.95
+"""Of the urgent tenant's requests: answered whole."""
+FAIR_MIN = 0.9
+"""Of what the normal tenant has asked for, or of half of what it and the flood were given."""
+BACK_SECONDS_MAX = 10.0
+OVER_MAX = {"": 0, "kill": PLACES // 2, "pause": PLACES}
+"""How many calls more than its places an engine may have at once. When a worker dies, its
+connections die with it; but when its successor gets partitions and their places back, calls of
+partitions that were kept go on in these. When a worker stands still, all its calls go on in places
+that are others' by then."""
+KILLED_AFTER_SECONDS = 2.0
+HTTP_TOO_MANY = 429
+OPEN = "SELECT count(*) FROM conversations.answers WHERE ended_at IS NULL"
+
+
+def _traffic(world: World) -> Traffic:
+    return Traffic(world, CAPACITY, TOKENS, DELAY_MS, DEADLINE_SECONDS)
+
+
+async def overloaded(world: World) -> None:
+    """Three tenants ask for five times what there is; then all is to be as it was."""
+    traffic = _traffic(world)
+    await traffic.make_keys(TENANTS)
+    before = await _probed(traffic)
+    world.strike()
+    counted = _late(world)
+    seconds = world.seconds(*SECONDS)
+    await traffic.flow(TENANTS, seconds)
+    after = await _back(world, traffic)
+    world.note("; ".join(traffic.told(one.name) for one in TENANTS))
+    world.note(f"first tokens {before:.2f} s before, {after:.2f} s after")
+    world.wrong += [
+        *_texts(traffic),
+        *_goodput(world, traffic),
+        *_fairness(world, traffic),
+        *_refusals(traffic),
+    ]
+    if late := _late(world) - counted:
+        world.wrong.append(f"{late} calls of engines began past their deadline")
+    world.wrong += _over(world, OVER_MAX[""])
+
+
+def saturated(strike: Fault, over_max: int) -> Fault:
+    """A worker dies, or stands still, while every place is taken and more waits."""
+
+    async def fault(world: World) -> None:
+        traffic = _traffic(world)
+        await traffic.make_keys(TENANTS)
+        seconds = world.seconds(*SECONDS)
+        flowing = asyncio.create_task(traffic.flow(TENANTS, seconds))
+        try:
+            await asyncio.sleep(KILLED_AFTER_SECONDS)
+            world.strike()
+            await strike(world)
+            await flowing
+        finally:
+            flowing.cancel()
+        await _back(world, traffic)
+        world.note("; ".join(traffic.told(one.name) for one in TENANTS))
+        world.wrong += [*_texts(traffic), *_over(world, over_max)]
+
+    return fault
+
+
+worker_killed = saturated(killed("answers"), OVER_MAX["kill"])
+worker_paused = saturated(paused("answers"), OVER_MAX["pause"])
+
+
+async def _probed(traffic: Traffic) -> float:
+    """The slowest first token of one request of each tenant, when nothing else is asked."""
+    probes = await asyncio.gather(*(traffic.ask(one.name, one.tiers[0]) for one in TENANTS))
+    assert all(one.is_whole for one in probes), probes
+    return max(one.begun_at - one.sent_at for one in probes)
+
+
+async def _back(world: World, traffic: Traffic) -> float:
+    """Until nothing is open and everybody is served again. The last answer has just ended."""
+    until = time.monotonic() + BACK_SECONDS_MAX
+    url = world.settings.database_url("conversations")
+    await world.until(lambda: not _open(url), "all answers to have ended", BACK_SECONDS_MAX)
+    first = await _probed(traffic)
+    if time.monotonic() > until:
+        world.wrong.append(f"not everybody was served {BACK_SECONDS_MAX} s after the overload")
+    return first
+
+
+def _open(url: str) -> int:
+    with psycopg.connect(url, connect_timeout=2) as connection:
+        row = connection.execute(OPEN).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _texts(traffic: Traffic) -> Iterator[str]:
+    for one in traffic.asked:
+        if one.wrong:
+            yield f"an answer of {one.tenant}: {one.wrong}"
+
+
+def _goodput(world: World, traffic: Traffic) -> Iterator[str]:
+    of = [one for one in traffic.asked if one.tenant == URGENT.name]
+    whole = sum(one.is_whole for one in of)
+    world.note(f"goodput of priority {whole / len(of):.1%}")
+    if whole < GOODPUT_MIN * len(of):
+        yield f"only {whole} of {len(of)} urgent requests were answered"
+
+
+def _fairness(world: World, traffic: Traffic) -> Iterator[str]:
+    """By whole answers of the normal tenant; of the flood also by what was said in vain."""
+    of = [one for one in traffic.asked if one.tenant == NORMAL.name]
+    got = sum(one.tokens for one in of if one.is_whole)
+    flood = sum(one.tokens for one in traffic.asked if one.tenant == FLOOD.name)
+    due = min(len(of) * TOKENS, (got + flood) / 2)
+    world.note(f"the normal tenant got {got / due:.1%} of its share, {got} tokens; flood {flood}")
+    if got < FAIR_MIN * due:
+        yield f"the normal tenant got {got} tokens of the {due:.0f} of its share"
+
+
+def _refusals(traffic: Traffic) -> Iterator[str]:
+    """Who is refused is told when to come again."""
+    silent = [one for one in traffic.asked if one.status == HTTP_TOO_MANY and not one.retry_after]
+    if silent:
+        yield f"{len(silent)} refusals without Retry-After"
+
+
+def _late(world: World) -> int:
+    return world.engines.counted()["late"]
+
+
+def _over(world: World, over_max: int) -> Iterator[str]:
+    """An engine's calls at once, in its whole life."""
+    counts = [world.engines.counts(which) for which in range(ENGINES)]
+    held, at_once = ([one[name] for one in counts] for name in ("held_max", "open_max"))
+    world.note(f"calls at once {held} of {PLACES}, for moments {at_once}")
+    if max(held) > PLACES + over_max:
+        yield f"engines had {held} calls at once: {PLACES} are allowed, {over_max} more for a while"
