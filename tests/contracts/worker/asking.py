@@ -107,6 +107,7 @@ class Installation:
         seconds: float = 60,
         band: Band = Band.DEFAULT,
         conversation: UUID | None = None,
+        model: str = MODEL,
     ) -> tuple[UUID, AnswerId, Recorded]:
         """What a gateway and the relay do, up to the work topic."""
         stream = conversation or fresh_id()
@@ -126,7 +127,7 @@ class Installation:
                 conversation=ConversationId(stream),
                 answer=answer,
                 parent=message,
-                model=MODEL,
+                model=model,
                 band=band,
                 deadline_seconds=seconds,
                 sampling=Sampling(max_tokens=tokens_max, stop=stop),
