@@ -88,6 +88,7 @@ class Holding:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_at = 0.0  # by the loop
         self._told_no_member = False
         self._ticket = ticket
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
@@ -238,6 +239,7 @@ class Holding:
         left = min(task.seconds_left, self._around.limits.answer_seconds_max)
         if left > 0 and self._deadline is None and not self._gone:
             self._deadline = self._loop.call_later(left, self.put, Expired())
+            self._deadline_at = self._loop.time() + left
         known = (task.ended, task.cancel_requested, left <= 0, task.tokens_max)
         self.put(Loaded(*known, unreadable=task.expired))
 
@@ -288,7 +290,7 @@ class Holding:
             raise RuntimeError("an engine is called before the request was loaded")
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
         gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
-        left = self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
+        left = self._deadline_at - self._loop.time() if self._deadline is not None else 0.0
         seconds_left = left + DEADLINE_MARGIN_SECONDS
         work = work_of(self.request, prompt, seconds_left, avoid=self._broken_engine)
         call = Call(self._around.dispatcher, work, prompt, self._ticket.take())

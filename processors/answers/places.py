@@ -37,6 +37,8 @@ class Places:
         self._say = say
         self._grown = grown
         self._look: asyncio.TimerHandle | None = None
+        self._look_due = 0.0
+        """When, by the loop. (uvloop's handle of what is due at once does not say.)"""
         self._looked_at = float("-inf")
         self._closed = False
 
@@ -64,10 +66,10 @@ class Places:
         loop = asyncio.get_running_loop()
         at = max(loop.time(), at)
         if self._look is not None:
-            if self._look.when() <= at:
+            if self._look_due <= at:
                 return
             self._look.cancel()
-        self._look = loop.call_at(at, self._look_now)
+        self._look, self._look_due = loop.call_at(at, self._look_now), at
 
     def _look_now(self) -> None:
         if self._look is not None:

@@ -1,14 +1,19 @@
 """Workers that share engines: never more than their places, and none idle while another waits."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+
+import uvloop
 
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
+from processors.answers.places import Places
 from processors.answers.scheduling.lending import Statement
-from processors.answers.scheduling.seats import SeatLimits
+from processors.answers.scheduling.scheduler import Scheduler
+from processors.answers.scheduling.seats import Seat, SeatLimits
 from tests.processors.answers.fakes import FakeEngine, request
 from tests.processors.answers.test_dispatch import PROMPT
 
@@ -90,3 +95,20 @@ async def test_more_workers_than_places_all_get_their_turn() -> None:
         await asyncio.gather(*asking)
     assert together.engine.open_max <= PLACES
     await together.close()
+
+
+def test_two_changes_at_once_are_one_look_in_the_loop_that_workers_have_too() -> None:
+    """uvloop's handle of what is due at once is no timer's."""
+
+    async def looked() -> None:
+        scheduler = Scheduler(random.Random(0))
+        seat = scheduler.seats["a"] = Seat("a")
+        places = Places("w", scheduler, partitions=1, say=lambda _: None, grown=lambda: None)
+        places.look_soon()
+        places.look_soon()
+        await asyncio.sleep(0)
+        places.close()
+        assert seat.share == 0, "it owns no partition"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(looked())
