@@ -1,4 +1,5 @@
-"""Refuses early: before an event is written, when too many answers are still open.
+"""Refuses early: before an event is written, when too many answers are still open, or when the
+fleet would not get to one in time.
 
 The counts come from the event store, at most `admission_refresh_seconds` old while requests come
 in; what this gateway has accepted since is added, less what it has seen ending. So the bounds have
@@ -12,16 +13,25 @@ from collections import Counter
 from collections.abc import Mapping
 from uuid import UUID
 
-from gateway.errors import TooManyUnanswered
+from events.conversations import Band
+from events.ids import TenantId
+from gateway.errors import FleetContended, NoEngine, TooManyUnanswered
+from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.ports import Admission
+
+ENGINE_RETRY_SECONDS = 10.0
+"""What is told while no engine is there: a breaker looks again at least each 15 s."""
 
 logger = logging.getLogger("thalweg.gateway")
 
 
 class AdmissionControl:
-    def __init__(self, counts: Admission, limits: GatewayLimits) -> None:
+    def __init__(
+        self, counts: Admission, limits: GatewayLimits, fleet: FleetView | None = None
+    ) -> None:
         self._counts = counts
+        self._fleet = fleet or FleetView()
         self._limits = limits
         self._unanswered: Mapping[UUID, int] = {}
         self._unanswered_in_all = 0
@@ -32,6 +42,21 @@ class AdmissionControl:
         """Those of them whose command is not stored yet: no count can have them."""
         self._counted_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
+
+    def expect(self, tenant: TenantId, model: str, band: Band, deadline_seconds: float) -> None:
+        """Raises FleetContended and NoEngine for what the workers would give up, as far as they
+        have said how they are. Nothing is kept of it.
+        """
+        outlook = self._fleet.outlook(model, band, tenant, time.monotonic())
+        if outlook is None:
+            return
+        out_seconds = outlook.out_seconds
+        if out_seconds is not None and out_seconds > self._limits.no_capacity_seconds_max:
+            raise NoEngine(model, out_seconds, ENGINE_RETRY_SECONDS)
+        contended = self._limits.contended_seconds_max.get(band, deadline_seconds)
+        wait_max = min(contended, deadline_seconds)
+        if outlook.wait_seconds > wait_max:
+            raise FleetContended(band.value, outlook.wait_seconds, wait_max)
 
     async def admit(self, tenant: UUID, answer: UUID) -> None:
         """Makes room for one more answer; say then that it was `stored`, or that it has `ended`.

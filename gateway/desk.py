@@ -53,7 +53,7 @@ class Desk:
         self.limits = gateway.limits
         self.open_streams = OpenStreams(gateway.limits)
         self._keys = KeyRing(gateway.keys, gateway.limits)
-        self.admission = AdmissionControl(gateway.admission, gateway.limits)
+        self.admission = AdmissionControl(gateway.admission, gateway.limits, gateway.fleet)
         self._turns: OrderedDict[UUID, str] = OrderedDict()
         self.repeats = Repeats(gateway.turns, gateway.limits)
 
@@ -82,6 +82,7 @@ class Desk:
         subject: str | None,
         shown: Shown = nothing_shown,
         new_stream: bool = False,
+        band: Band = Band.DEFAULT,
     ) -> Receipt:
         """Submits a command that asks for `answer`, if there is room and the model is known.
 
@@ -93,6 +94,7 @@ class Desk:
             await self.repeats.flush()  # what was delivered a moment ago is not to be joined
         try:
             chosen = await self._chosen(model)
+            self.admission.expect(call.caller.tenant, chosen, band, call.deadline_seconds)
             await self.admission.admit(call.caller.tenant, answer)
         except Declined:
             stored = await self._stored(call)
@@ -200,13 +202,18 @@ class Desk:
             trace.current.set(self._turns.pop(answer))
 
     def ask_answer(
-        self, answer: AnswerId, model: str, sampling: Sampling, band: Band = Band.DEFAULT
+        self,
+        call: Call,
+        answer: AnswerId,
+        model: str,
+        sampling: Sampling,
+        band: Band = Band.DEFAULT,
     ) -> AskAnswer:
         return AskAnswer(
             answer=answer,
             model=model,
             band=band,
-            deadline_seconds=self.limits.answer_seconds_max,
+            deadline_seconds=call.deadline_seconds,
             sampling=sampling,
         )
 

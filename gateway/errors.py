@@ -136,6 +136,46 @@ class TooManyUnanswered(Declined):
 
 
 @dataclass(unsafe_hash=True)
+class FleetContended(Declined):
+    """The engines are busy with others' requests for longer than this one may wait."""
+
+    STATUS: ClassVar[int] = 429
+    CODE: ClassVar[str] = "fleet_contended"
+    band: str
+    wait_seconds: float
+    """The estimate, at the rate of the last seconds."""
+    wait_seconds_max: float
+
+    @property
+    def retry_after_seconds(self) -> float:
+        return max(1.0, self.wait_seconds - self.wait_seconds_max)
+
+    def __str__(self) -> str:
+        return (
+            f"the engines are busy: a request of the band {self.band} would wait for some "
+            f"{self.wait_seconds:.0f} s and may wait for {self.wait_seconds_max:g} s; send it "
+            f"again after {self.retry_after_seconds:.0f} s"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class NoEngine(Declined):
+    """No engine that serves the model has taken a call for long."""
+
+    STATUS: ClassVar[int] = 503
+    CODE: ClassVar[str] = "no_engine"
+    model: str
+    out_seconds: float
+    retry_after_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"no engine serves the model {self.model!r} now, for {self.out_seconds:.0f} s; send it "
+            f"again after {self.retry_after_seconds:g} s"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class AnswerExpired(Declined):
     """An answer that was not to be stored, and whose key is gone."""
 
@@ -346,7 +386,7 @@ def retry_headers(error: Declined | commands.Refused) -> dict[str, str]:
 
     `retry-after-ms` and `x-should-retry` are what OpenAI's clients obey; they would repeat a 409.
     """
-    if isinstance(error, TooManyUnanswered):
+    if isinstance(error, TooManyUnanswered | FleetContended | NoEngine):
         seconds = error.retry_after_seconds
         whole = max(1, -int(-seconds // 1))
         return {"retry-after": str(whole), "retry-after-ms": str(round(seconds * 1000))}

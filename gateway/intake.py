@@ -27,6 +27,10 @@ from gateway.ports import Caller
 
 Body = TypeVar("Body", bound=BaseModel)
 
+DEADLINE_HEADER = "X-Request-Timeout"
+"""In seconds. Official OpenAI clients send one of their own with a default that nobody chose
+(`x-stainless-read-timeout`), so that one is not taken for a wish."""
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -41,6 +45,8 @@ class Call:
     """The client gave a key, so that it may send the call again."""
     asked: bytes
     """Fingerprint of route and body."""
+    deadline_seconds: float
+    """The client waits no longer for an answer that this call asks for."""
     attempt: Attempt | None = None
     """Which send of it this is, if it has no key and later sends may join it."""
 
@@ -112,14 +118,28 @@ def _named(location: tuple[int | str, ...]) -> str:
 def call_of(request: Request, gateway: Gateway, caller: Caller, body: dict[str, Any]) -> Call:
     """The call that a request makes. Raises InvalidRequest for a malformed idempotency key."""
     keys = request.headers.getlist("idempotency-key")
+    seconds = _deadline_seconds(request, gateway.limits)
     if not keys:
-        return Call(caller, f"call:{gateway.new_id()}", False, b"")
+        return Call(caller, f"call:{gateway.new_id()}", False, b"", seconds)
     if len(keys) > 1 or _IDEMPOTENCY_KEY.fullmatch(keys[0]) is None:
         raise InvalidRequest(
             "the header Idempotency-Key should be one value of 1 to 255 visible ASCII characters",
             "Idempotency-Key",
         )
-    return Call(caller, f"key:{keys[0]}", True, asked_of(request, body))
+    return Call(caller, f"key:{keys[0]}", True, asked_of(request, body), seconds)
+
+
+def _deadline_seconds(request: Request, limits: GatewayLimits) -> float:
+    """What the client's header says, up to the bound; without one, the bound."""
+    said = request.headers.getlist(DEADLINE_HEADER)
+    if not said:
+        return limits.answer_seconds_max
+    if len(said) > 1 or _SECONDS.fullmatch(said[0]) is None or float(said[0]) <= 0:
+        raise InvalidRequest(
+            f"the header {DEADLINE_HEADER} should be one number of seconds above 0",
+            DEADLINE_HEADER,
+        )
+    return min(float(said[0]), limits.answer_seconds_max)
 
 
 def asked_of(request: Request, body: dict[str, Any]) -> bytes:

@@ -1,6 +1,9 @@
 """The bounds of the front door. Those that have a setting get their value from the wiring."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from events.conversations import Band
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,10 @@ class GatewayLimits:
     unanswered_requests_per_tenant_max: int = 512  # one tenant can't take all the room
     admission_refresh_seconds: float = 0.25  # how old the counts get while requests come in
     admission_stale_seconds_max: float = 2  # after silence, the next request waits for new counts
+    contended_seconds_max: Mapping[Band, float] = field(default_factory=dict)
+    """A worker gives up what has waited so long while others are served: what would wait longer is
+    refused at once. A band that is not there waits until its deadline."""
+    no_capacity_seconds_max: float = 120  # no engine for so long: more would be given up as well
     retry_after_seconds: float = 1  # what a refused client is told: an answer takes about that
 
     # keys

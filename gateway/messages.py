@@ -88,7 +88,7 @@ def routes(desk: Desk) -> APIRouter:
             conversation,
             answer,
             asked.model,
-            lambda model: decide(desk.ask_answer(answer, model, how)),
+            lambda model: decide(desk.ask_answer(call, answer, model, how)),
             subject=asked.user,
             shown=shown,
         )
@@ -101,7 +101,8 @@ def routes(desk: Desk) -> APIRouter:
         how = sampling_of(asked, desk.limits)
 
         def decide(model: str) -> Decide:
-            command = RequestAnswer(conversation, asked.parent, desk.ask_answer(answer, model, how))
+            ask = desk.ask_answer(call, answer, model, how)
+            command = RequestAnswer(conversation, asked.parent, ask)
             return lambda state: request_answer(state, command)
 
         receipt = await desk.ask(

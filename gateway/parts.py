@@ -8,6 +8,7 @@ from uuid import UUID
 from commands.conversations import Conversation
 from commands.submit import Commands
 from events.ids import fresh_id
+from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.openai.ports import CompletionList, Recordings
@@ -40,6 +41,7 @@ class Gateway:
     histories: Histories
     changes: Changes
     usage: UsageSums
+    fleet: FleetView = field(default_factory=FleetView)
     limits: GatewayLimits = field(default_factory=GatewayLimits)
     now: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = fresh_id

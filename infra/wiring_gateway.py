@@ -10,13 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from commands.conversations import CONVERSATIONS
 from commands.submit import Commands
 from events.catalog import CONTEXTS
+from events.conversations import Band
 from events.topics import Topics
 from gateway.answer_streams import AnswerStreams, Pace
+from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.parts import Gateway
 from infra.engines import open_engines
 from infra.event_log import PostgresLog
 from infra.event_store import ConversationStore
+from infra.fleet_reader import read_fleet
 from infra.health import READY, GroupHealth, Health
 from infra.live_streams import RedisLiveStreams
 from infra.parked import parked_check
@@ -33,6 +36,7 @@ from infra.read_models.completions import CompletionsReadModel
 from infra.served_models import ServedModels
 from infra.settings import Settings
 from infra.token_reader import KafkaTokenFolds
+from infra.workers_reader import WorkersReader
 
 log = logging.getLogger("thalweg.wiring")
 
@@ -62,6 +66,9 @@ async def gateway_parts(
             stack.push_async_callback(engine.close)
         served = ServedModels(engines)
         await run_beside(stack, served.run(), name="models that engines serve")
+        fleet, reports = FleetView(), WorkersReader(settings.kafka_servers, topics.workers)
+        stack.push_async_callback(reports.close)
+        await run_beside(stack, read_fleet(reports, fleet), name="what workers report")
         groups = GroupHealth(settings.kafka_servers)
         stack.push_async_callback(groups.close)
         logs = {one: await opened_log(stack, settings, one) for one in CONTEXTS}
@@ -83,6 +90,7 @@ async def gateway_parts(
                 ),
             ),
             models=served,
+            fleet=fleet,
             admission=store,
             health=_health(store, topics, live, served, groups, models),
             logs=logs,
@@ -96,6 +104,11 @@ async def gateway_parts(
                 answer_seconds_max=settings.answer_seconds_max,
                 unanswered_requests_max=settings.unanswered_requests_max,
                 unanswered_requests_per_tenant_max=settings.unanswered_requests_per_tenant_max,
+                contended_seconds_max={
+                    Band.PRIORITY: settings.contended_priority_seconds_max,
+                    Band.DEFAULT: settings.contended_default_seconds_max,
+                },
+                no_capacity_seconds_max=settings.no_capacity_seconds_max,
                 keepalive_seconds=settings.keepalive_seconds,
                 drain_seconds_max=settings.drain_seconds_max,
                 read_after_seconds_max=settings.read_after_seconds_max,

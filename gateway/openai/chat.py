@@ -60,9 +60,10 @@ def routes(desk: Desk) -> APIRouter:
             ids.conversation,
             ids.answer,
             asked.model,
-            lambda model: completing(desk, ids, asked, model, how),
+            lambda model: completing(desk, call, ids, asked, model, how),
             subject=asked.user,
             new_stream=True,
+            band=asked.band,
         )
         desk.join_turn(ids.answer)
         if receipt.joined is not None:
@@ -129,7 +130,9 @@ def routes(desk: Desk) -> APIRouter:
     return router
 
 
-def completing(desk: Desk, ids: Ids, asked: ChatBody, model: str, how: Sampling) -> Decide:
+def completing(
+    desk: Desk, call: Call, ids: Ids, asked: ChatBody, model: str, how: Sampling
+) -> Decide:
     messages = tuple(
         NewMessage(ids.message(index), message.our_role, message.text)
         for index, message in enumerate(asked.messages)
@@ -137,7 +140,7 @@ def completing(desk: Desk, ids: Ids, asked: ChatBody, model: str, how: Sampling)
     command = CompleteOnce(
         ids.conversation,
         messages,
-        desk.ask_answer(ids.answer, model, how, asked.band),
+        desk.ask_answer(call, ids.answer, model, how, asked.band),
         metadata=asked.metadata,
         stored=asked.store,
     )

@@ -129,7 +129,8 @@ async def run_answers(
         await asyncio.gather(tokens.start(), work.start(), workers.start())
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
-            group.create_task(workers.run(dispatcher.heard))
+            group.create_task(workers.hear(dispatcher.heard))
+            group.create_task(workers.report(lambda: dispatcher.report(worker.held)))
             group.create_task(_consume(settings, topics, worker, watermarks, work))
     finally:
         await tokens.close()

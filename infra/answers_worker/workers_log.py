@@ -10,25 +10,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.kafka.consumer import LogReader, ReadFailed
-from infra.kafka.offsets import QueryFailed
+from events.workers import Report, encode_report
+from infra.kafka.consumer import Record
 from infra.kafka.producer import Delivered, Producer, ProducerFull
-from infra.kafka.watched_reader import WatchedReader
+from infra.workers_reader import KIND, PARTITION, REPORT, STATEMENT, WorkersReader
 from processors.answers.scheduling.lending import SAYING_SECONDS_MAX, Debt, Loan, Statement
 
 log = logging.getLogger("thalweg.answers")
 
-PARTITION = 0
-"""All of them are in one order."""
-KIND = "kind"
-STATEMENT = b"statement"
-REPORT = b"report"
 OUTSTANDING_MAX = 100
 """Messages on their way; what comes on top is not said."""
-RECORDS_PER_READ_MAX = 500
-READ_SECONDS_MAX = 0.5
-AGAIN_SECONDS = 1.0
-"""Before Kafka is asked again that did not answer."""
+REPORT_SECONDS = 1.0
 
 
 class WorkersLog:
@@ -42,7 +34,7 @@ class WorkersLog:
             delivery_seconds_max=SAYING_SECONDS_MAX,
             messages_max=OUTSTANDING_MAX,
         )
-        self._tail = WatchedReader(topic, lambda: LogReader(bootstrap, client_id="thalweg-workers"))
+        self._reader = WorkersReader(bootstrap, topic)
 
     async def start(self) -> None:
         """Connects; Kafka may be away."""
@@ -51,44 +43,29 @@ class WorkersLog:
     def say(self, statement: Statement) -> None:
         self._send(STATEMENT, statement.worker, encode_statement(statement))
 
-    def report(self, worker: str, value: bytes) -> None:
-        """How this worker is, for gateways and operators."""
-        self._send(REPORT, worker, value)
-
-    async def run(self, heard: Callable[[Statement], None]) -> None:
-        """Tells of every statement, this worker's own too, until it is cancelled."""
-        await self._begin()
+    async def report(self, state: Callable[[], Report]) -> None:
+        """Says how this worker is, again and again, until it is cancelled."""
         while True:
-            try:
-                records = await self._tail.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
-            except ReadFailed as error:
-                log.error("what workers say is not read", extra={"error": str(error)})
-                await asyncio.sleep(AGAIN_SECONDS)
-                continue
-            for record in records:
-                if dict(record.headers).get(KIND) != STATEMENT:
-                    continue
-                statement = decode_statement(record.value or b"")
-                if statement is None:
-                    log.error("a statement is passed over", extra={"offset": record.offset})
-                else:
-                    heard(statement)
+            report = state()
+            self._send(REPORT, report.worker, encode_report(report))
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def hear(self, heard: Callable[[Statement], None]) -> None:
+        """Tells of every statement, this worker's own too, until it is cancelled."""
+
+        def read(record: Record) -> None:
+            statement = decode_statement(record.value or b"")
+            if statement is None:
+                log.error("a statement is passed over", extra={"offset": record.offset})
+            else:
+                heard(statement)
+
+        await self._reader.run(STATEMENT, read)
 
     async def close(self) -> None:
         """Does not wait for what is outstanding: nobody listens for this worker any more."""
         await self._producer.close(seconds_max=0.0)
-        await self._tail.close()
-
-    async def _begin(self) -> None:
-        while True:
-            try:
-                ends = await self._tail.reader.end_offsets(self._topic, [PARTITION])
-            except QueryFailed as error:
-                log.warning("what workers say is not read yet", extra={"error": str(error)})
-                await asyncio.sleep(AGAIN_SECONDS)
-            else:
-                await self._tail.add(ends)
-                return
+        await self._reader.close()
 
     def _send(self, kind: bytes, worker: str, value: bytes) -> None:
         try:
@@ -105,8 +82,7 @@ class WorkersLog:
 
     def _sent(self, sent: "asyncio.Future[Delivered]") -> None:
         if not sent.cancelled() and sent.exception() is None:
-            at = sent.result()
-            self._tail.landed(at.partition, at.offset)
+            self._reader.landed(sent.result().offset)
 
 
 def encode_statement(statement: Statement) -> bytes:

@@ -51,7 +51,7 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
         topics.workers, "What answering workers say of themselves, for an hour.", kinds
     )
     operations["share"] = _operation("send", "workers", "The answering workers.")
-    operations["hear"] = _operation("receive", "workers", "The answering workers.")
+    operations["hear"] = _operation("receive", "workers", "The answering workers, and gateways.")
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -2,8 +2,14 @@
 
 from typing import Any
 
+from events.conversations import Band
 from infra.schemas.events import DRAFT
 from infra.schemas.tokens import TEXT, WHOLE
+from processors.answers.scheduling.breaker import BreakerState
+
+NUMBER = {"type": "number"}
+PERHAPS = {"type": ["number", "null"]}
+WHOLE_OR_NONE = {"type": ["integer", "null"], "minimum": 0}
 
 
 def worker_schemas() -> dict[str, dict[str, Any]]:
@@ -18,6 +24,7 @@ def worker_schemas() -> dict[str, dict[str, Any]]:
         "owed": _by("engine", _by("owner", debt, "a row: number, used, void"), "what it borrowed"),
     }
     return {
+        "report": _report(),
         "statement": {
             "$schema": DRAFT,
             "$id": "urn:thalweg:schema:workers.statement:1",
@@ -27,8 +34,60 @@ def worker_schemas() -> dict[str, dict[str, Any]]:
             "type": "object",
             "properties": properties,
             "required": list(properties),
-        }
+        },
     }
+
+
+def _report() -> dict[str, Any]:
+    engine = {
+        "name": TEXT,
+        "models": {"type": ["array", "null"], "items": TEXT},
+        "breaker": {"enum": [state.value for state in BreakerState]},
+        "out_seconds": {**PERHAPS, "description": "how long it has taken no calls"},
+        "places": {**WHOLE, "description": "calls that this worker may have there at once"},
+        "bound": {**WHOLE, "description": "calls that it takes at once, of all workers"},
+        "in_flight": WHOLE,
+        "load": {**NUMBER, "description": "0: idle; 1: full"},
+        "queued": WHOLE_OR_NONE,
+        "running": WHOLE_OR_NONE,
+        "tokens": WHOLE_OR_NONE,
+        "age_seconds": {**PERHAPS, "description": "of the three before, which are the engine's"},
+    }
+    queue = {
+        "model": TEXT,
+        "band": {"enum": [band.value for band in Band]},
+        "tenant": {
+            "type": ["string", "null"],
+            "description": "null: of all that have no line of their own",
+        },
+        "waiting": WHOLE,
+        "tokens": WHOLE,
+        "waited_seconds": {**NUMBER, "description": "the oldest of them"},
+    }
+    served = {"model": TEXT, "requests_per_second": NUMBER, "tokens_per_second": NUMBER}
+    properties = {
+        "worker": TEXT,
+        "partitions": WHOLE,
+        "held": {**WHOLE, "description": "requests that it works on"},
+        "engines": _list(engine),
+        "queues": _list(queue),
+        "served": _list(served),
+    }
+    return {
+        "$schema": DRAFT,
+        "$id": "urn:thalweg:schema:workers.report:1",
+        "title": "Report",
+        "description": "How a worker is, once a second. A later one replaces it whole; after five "
+        "seconds it says nothing any more.",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+def _list(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    item = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "array", "items": item}
 
 
 def _by(what: str, values: dict[str, Any], description: str) -> dict[str, Any]:

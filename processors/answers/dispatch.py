@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from events.ids import AnswerId
+from events.workers import Report
 from processors.answers.engine import (
     CannotContinue,
     Engine,
@@ -21,6 +22,7 @@ from processors.answers.engine import (
     Overloaded,
 )
 from processors.answers.places import Places
+from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.retries import RetryLimits
@@ -97,6 +99,8 @@ class Dispatcher:
         )
         for name in self._engines:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
+        self._worker, self._partitions = worker, 0
+        self._served = Served()
         self._models_at = dict.fromkeys(self._engines, float("-inf"))
         self._asking: set[str] = set()
         """Engines that are asked for their models or their health now."""
@@ -112,6 +116,7 @@ class Dispatcher:
 
     def owns(self, partitions: Collection[int]) -> None:
         """The partitions that are this worker's now: with them go the engines' places."""
+        self._partitions = len(partitions)
         if self._places is not None:
             self._places.owns(partitions)
 
@@ -167,8 +172,17 @@ class Dispatcher:
 
     def ended(self, dispatch: Dispatch, outcome: Outcome, used: int) -> None:
         """`used`: tokens, of the prompt and of what was said."""
-        self._scheduler.ended(dispatch, outcome, used, time.monotonic())
+        now = time.monotonic()
+        self._scheduler.ended(dispatch, outcome, used, now)
+        if outcome is Outcome.FINISHED:
+            self._served.note(dispatch.work.model, used, now)
         self._go_soon()
+
+    def report(self, held: int) -> Report:
+        """How this worker is, which holds so many requests."""
+        return report_of(
+            self._worker, self._partitions, held, self._scheduler, self._served, time.monotonic()
+        )
 
     async def close(self) -> None:
         """Closes the engines' connections."""

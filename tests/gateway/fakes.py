@@ -21,6 +21,7 @@ from gateway.answer_streams import IDLE, AnswerRef, AnswerStreamUnavailable, Idl
 from gateway.app import create_app, desk_of
 from gateway.desk import Desk
 from gateway.errors import AnswerExpired
+from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.parts import Gateway, utc_now
@@ -164,6 +165,7 @@ class Bench:
     streams: MemoryStreams = field(default_factory=MemoryStreams)
     models: FixedModels = field(default_factory=FixedModels)
     health: FixedHealth = field(default_factory=FixedHealth)
+    fleet: FleetView = field(default_factory=FleetView)
 
     def __post_init__(self) -> None:
         self.counts = FixedCounts(self.store)
@@ -186,6 +188,7 @@ class Bench:
                 streams=self.streams,
                 models=self.models,
                 admission=self.counts,
+                fleet=self.fleet,
                 health=self.health,
                 logs=self.logs,
                 histories=self.histories,

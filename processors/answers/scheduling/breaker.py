@@ -52,6 +52,8 @@ class Breaker:
         self._probing = False
         self._closed_at = -inf
         self._lets_since = -inf
+        self.out_since = -inf
+        """When it was opened for the first time after its last success."""
         self._full = 0
         self._full_until = -inf
 
@@ -142,6 +144,8 @@ class Breaker:
         if self._state is BreakerState.OPEN and now < self._pause_ends:
             return
         pause = _doubled(limits.pause_seconds, self._openings, limits.pause_seconds_max)
+        if not self._openings:
+            self.out_since = now
         self._openings += 1
         self._state, self._probing = BreakerState.OPEN, False
         self._pause_ends = now + pause

@@ -12,7 +12,6 @@ from itertools import count
 from math import inf
 from uuid import UUID
 
-from events.conversations import Band
 from events.ids import AnswerId
 from processors.answers.scheduling.counters import Counters
 from processors.answers.scheduling.flows import Entry, Flow
@@ -133,12 +132,9 @@ class Queue:
         """When `given_up` or `next` may have something because time has passed, at the earliest."""
         return min(self._moves.first, self._patience.first)
 
-    def sizes(self) -> dict[Band, dict[UUID, int]]:
-        """What waits, by its own band and tenant."""
-        found: dict[Band, Counter[UUID]] = {band: Counter() for band in Band}
-        for entry in self._entries.values():
-            found[entry.work.band][entry.work.tenant] += 1
-        return {band: dict(counter) for band, counter in found.items()}
+    def everything(self) -> Iterator[Queued]:
+        """What waits, in no order."""
+        return (entry.work for entry in self._entries.values())
 
     def waiting(self) -> Counter[Needs]:
         """How much waits for the same engines."""
@@ -146,14 +142,6 @@ class Queue:
         for flows in self._flows.values():
             for needs, flow in flows.items():
                 found[needs] += flow.size
-        return found
-
-    def oldest(self) -> dict[Band, float]:
-        """Since when the longest waiting work of each band waits, of those that have any."""
-        found: dict[Band, float] = {}
-        for entry in self._entries.values():
-            band = entry.work.band
-            found[band] = min(entry.work.asked_at, found.get(band, entry.work.asked_at))
         return found
 
     # where work waits ---------------------------------------------------------------------------

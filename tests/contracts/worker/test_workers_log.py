@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.answers_worker.workers_log import (
-    KIND,
-    PARTITION,
-    STATEMENT,
-    WorkersLog,
-    decode_statement,
-    encode_statement,
-)
+from events.workers import Report
+from infra.answers_worker.workers_log import WorkersLog, decode_statement, encode_statement
+from infra.workers_reader import KIND, PARTITION, STATEMENT
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.scheduling.lending import Debt, Loan, Statement
@@ -76,12 +71,16 @@ async def listening(
     heard: list[Statement] = []
     log = WorkersLog(installation.settings.kafka_servers, installation.topics.workers)
     await log.start()
-    task = asyncio.create_task(log.run(heard.append))
+    tasks = [
+        asyncio.create_task(log.hear(heard.append)),
+        asyncio.create_task(log.report(lambda: Report("a worker", 0, 0))),
+    ]
     try:
         yield log, heard
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await log.close()
 
 
@@ -109,7 +108,6 @@ async def test_all_hear_all_in_one_order_and_strangers_disturb_nobody(
         for number in range(TIMES):
             one.say(Statement("one", {"engine": 1}, number=number))
             two.say(Statement("two", {"engine": 2}, number=number))
-            one.report("one", b"how it is")
             await installation.producer.send(
                 installation.topics.workers,
                 key=b"a stranger",
@@ -156,7 +154,7 @@ async def lending(
         partitions=PARTITIONS,
         say=log.say,
     )
-    task = asyncio.create_task(log.run(dispatcher.heard))
+    task = asyncio.create_task(log.hear(dispatcher.heard))
     dispatcher.owns(range(number, PARTITIONS, 2))
     try:
         yield dispatcher

@@ -1,0 +1,176 @@
+"""What a worker says of itself is what its scheduler knows."""
+
+import random
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.codec import Undecodable
+from events.conversations import Band
+from events.ids import AnswerId, ConversationId, fresh_id
+from events.workers import (
+    TENANTS_REPORTED_MAX,
+    EngineReport,
+    QueueReport,
+    Report,
+    ServedReport,
+    decode_report,
+    encode_report,
+)
+from processors.answers.reports import SERVED_SECONDS, Served, report_of
+from processors.answers.scheduling.scheduler import Outcome, Scheduler
+from processors.answers.scheduling.seats import Seat, SeatLimits
+from processors.answers.scheduling.work import Queued
+
+LIMITS = SeatLimits(batch_requests=2, ahead_requests=0)
+
+
+def work(tenant: UUID, *, asked_at: float = 0.0, band: Band = Band.DEFAULT) -> Queued:
+    return Queued(
+        AnswerId(fresh_id()), ConversationId(fresh_id()), tenant, band, "m", 10, asked_at, 1_000.0
+    )
+
+
+def a_scheduler() -> Scheduler:
+    scheduler = Scheduler(random.Random(1))
+    scheduler.seats["e"] = Seat("e", limits=LIMITS)
+    scheduler.seats["e"].models = ("m",)
+    return scheduler
+
+
+def report(scheduler: Scheduler, now: float, served: Served | None = None) -> Report:
+    return report_of("w", 8, 3, scheduler, served or Served(), now)
+
+
+def test_it_says_what_is_under_way_and_what_waits() -> None:
+    scheduler, tenant = a_scheduler(), fresh_id()
+    for at in range(5):
+        scheduler.queue.put(work(tenant, asked_at=float(at)), float(at))
+    for _ in range(2):
+        assert scheduler.next(10.0) is not None
+    said = report(scheduler, 10.0)
+    (engine,) = said.engines
+    assert (said.worker, said.partitions, said.held) == ("w", 8, 3)
+    assert (engine.in_flight, engine.bound, engine.places, engine.load) == (2, 2, 2, 1.0)
+    assert (engine.models, engine.breaker, engine.out_seconds) == (("m",), "closed", None)
+    assert said.queues == (QueueReport("m", Band.DEFAULT, tenant, 3, 30, 8.0),)
+
+
+def test_an_engine_that_fails_again_and_again_is_out_since_its_first_opening() -> None:
+    scheduler = a_scheduler()
+    breaker = scheduler.seats["e"].breaker
+    breaker.failed(0.0, 1.0, away=True)
+    assert report(scheduler, 4.0).engines[0].out_seconds == 3.0
+    breaker.probed(healthy=True, now=5.0)
+    assert report(scheduler, 5.0).engines[0].out_seconds is None, "it may take a call"
+    breaker.failed(5.0, 6.0)
+    assert report(scheduler, 7.0).engines[0].out_seconds == 6.0
+    breaker.probed(healthy=True, now=20.0)
+    breaker.succeeded(21.0)
+    breaker.failed(22.0, 23.0, away=True)
+    assert report(scheduler, 24.0).engines[0].out_seconds == 1.0
+
+
+def test_tenants_beyond_the_bound_are_one_line_without_a_name() -> None:
+    scheduler = a_scheduler()
+    tenants = [fresh_id() for _ in range(TENANTS_REPORTED_MAX + 3)]
+    for number, tenant in enumerate(tenants):
+        for _ in range(1 + (number < TENANTS_REPORTED_MAX)):
+            scheduler.queue.put(work(tenant, asked_at=float(number)), 30.0)
+    lines = report(scheduler, 30.0).queues
+    assert [line.tenant for line in lines] == [*tenants[:TENANTS_REPORTED_MAX], None]
+    assert (lines[-1].waiting, lines[-1].tokens) == (3, 30)
+    assert lines[-1].waited_seconds == 30.0 - TENANTS_REPORTED_MAX
+
+
+def test_the_rate_is_of_the_last_seconds() -> None:
+    served = Served()
+    for second in range(30):
+        served.note("m", 100, float(second))
+    assert served.report(29.0 + SERVED_SECONDS) == (
+        ServedReport("m", 1 / SERVED_SECONDS, 100 / SERVED_SECONDS),
+    )
+    assert served.report(40.0 + SERVED_SECONDS) == ()
+
+
+def test_only_what_was_finished_counts_as_served() -> None:
+    scheduler = a_scheduler()
+    scheduler.queue.put(work(fresh_id()), 0.0)
+    dispatch = scheduler.next(0.0)
+    assert dispatch is not None
+    scheduler.ended(dispatch, Outcome.LET_GO, 0, 1.0)
+    assert report(scheduler, 1.0).engines[0].in_flight == 0
+
+
+NAMES = st.text(max_size=8)
+NUMBERS = st.integers(0, 2**31)
+SECONDS = st.floats(0, 1e6)
+REPORTS = st.builds(
+    Report,
+    NAMES,
+    NUMBERS,
+    NUMBERS,
+    st.lists(
+        st.builds(
+            EngineReport,
+            NAMES,
+            st.none() | st.lists(NAMES, max_size=2).map(tuple),
+            NAMES,
+            st.none() | SECONDS,
+            NUMBERS,
+            NUMBERS,
+            NUMBERS,
+            SECONDS,
+            st.none() | NUMBERS,
+            st.none() | NUMBERS,
+            st.none() | NUMBERS,
+            st.none() | SECONDS,
+        ),
+        max_size=2,
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            QueueReport,
+            NAMES,
+            st.sampled_from(Band),
+            st.none() | st.uuids(),
+            NUMBERS,
+            NUMBERS,
+            SECONDS,
+        ),
+        max_size=2,
+    ).map(tuple),
+    st.lists(st.builds(ServedReport, NAMES, SECONDS, SECONDS), max_size=2).map(tuple),
+)
+
+
+@given(REPORTS)
+def test_a_report_is_read_as_it_was_made(report: Report) -> None:
+    assert decode_report(encode_report(report)) == report
+
+
+def test_what_a_later_version_says_besides_is_passed_over() -> None:
+    report = Report("w", 1, 2)
+    later = encode_report(report).replace(b'"held"', b'"mood":"fine","held"')
+    assert decode_report(later) == report
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        encode_report(Report("w", 1, 2)).replace(b'"queues":[]', b'"queues":[{"band":"none"}]'),
+        encode_report(replace(Report("w", 1, 2), served=(ServedReport("m", 1.0, 1.0),))).replace(
+            b"1.0", b"null"
+        ),
+    ],
+)
+def test_what_is_no_report_is_said_to_be_none(value: bytes | None) -> None:
+    with pytest.raises(Undecodable):
+        decode_report(value)
