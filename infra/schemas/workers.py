@@ -39,7 +39,7 @@ def worker_schemas() -> dict[str, dict[str, Any]]:
 
 
 def _report() -> dict[str, Any]:
-    engine = {
+    engine: dict[str, dict[str, Any]] = {
         "name": TEXT,
         "models": {"type": ["array", "null"], "items": TEXT},
         "breaker": {"enum": [state.value for state in BreakerState]},
@@ -53,7 +53,7 @@ def _report() -> dict[str, Any]:
         "tokens": WHOLE_OR_NONE,
         "age_seconds": {**PERHAPS, "description": "of the three before, which are the engine's"},
     }
-    queue = {
+    queue: dict[str, dict[str, Any]] = {
         "model": TEXT,
         "band": {"enum": [band.value for band in Band]},
         "tenant": {
