@@ -12,6 +12,7 @@ import psycopg
 
 from tests.faults.case import Fault, Installation
 from tests.faults.engines import TGI
+from tests.faults.quiet import born_again
 from tests.faults.strikes import killed, paused
 from tests.faults.traffic import Tenant, Traffic
 from tests.faults.world import World
@@ -79,6 +80,8 @@ async def overloaded(world: World) -> None:
     ]
     if late := _late(world) - counted:
         world.wrong.append(f"{late} calls of engines began past their deadline")
+    if reborn := born_again(world):
+        world.wrong.append(f"overload is no reason to die: {', '.join(reborn)} did")
     world.wrong += _over(world, OVER_MAX[""])
 
 
