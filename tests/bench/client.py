@@ -90,6 +90,8 @@ class Connection(asyncio.Protocol):
         self.answer = Answer(0.0)
         """What has come of the last answer."""
         self._done: asyncio.Future[Answer] | None = None
+        self.accepted = asyncio.Event()
+        """Set when a first response has begun."""
         self.begun = asyncio.Event()
         """Set when a first token has come."""
 
@@ -105,6 +107,7 @@ class Connection(asyncio.Protocol):
 
     def on_status(self, _: bytes) -> None:
         self.answer.status = self._parser.get_status_code()
+        self.accepted.set()
 
     def on_body(self, piece: bytes) -> None:
         tokens = sum(text.count(b" ") for text in self._said.findall(piece))

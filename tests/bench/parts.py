@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench import commands, kills, measure, read_side, streams
+from tests.bench import commands, fleet_parts, kills, measure, read_side, streams
 from tests.bench.cost import cost
 from tests.bench.measure import Spread
 from tests.bench.picture import engine_of, picture
@@ -211,5 +211,10 @@ PARTS = (
     Part("worker-killed", "kill -9 of workers", worker_killed),
     Part("gateway-killed", "kill -9 of the gateway", gateway_killed),
     Part("past", "a long past: searches in it, rebuilds of it", past),
+    Part(
+        "dispatch", "decisions of the scheduler, and what it adds", fleet_parts.dispatch, alone=True
+    ),
+    Part("urgent", "urgent requests while flex waits", fleet_parts.urgent, alone=True),
+    Part("engine-faults", "engines that go wrong", fleet_parts.faults, alone=True),
     Part("stages", "where each millisecond goes, by traces", traced, alone=True),
 )

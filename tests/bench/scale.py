@@ -27,6 +27,12 @@ class Scale:
     probes: int = 120
     messages: int = 100_000
     searches: int = 200
+    decisions: int = 100_000
+    dispatched: int = 2_000
+    flex_waiting: int = 1_000
+    urgent: int = 40
+    at_a_fault: int = 16
+    """Answers that are being given when an engine goes wrong."""
     peer_pairs: int = 100
     peer_seconds: float = 6.0
     peer_sends: int = 4
@@ -52,6 +58,11 @@ SMALL = Scale(
     probes=3,
     messages=200,
     searches=5,
+    decisions=2_000,
+    dispatched=100,
+    flex_waiting=20,
+    urgent=3,
+    at_a_fault=8,
     peer_pairs=2,
     peer_seconds=0.5,
     peer_sends=1,

@@ -20,8 +20,11 @@ ACTIVE_TOKENS_PER_SECOND = 20
 SETTINGS = {
     "THALWEG_UNANSWERED_REQUESTS_MAX": "5000",
     "THALWEG_UNANSWERED_REQUESTS_PER_TENANT_MAX": "5000",
+    "THALWEG_UNFINISHED_REQUESTS_MAX": "5000",
+    "THALWEG_ENGINE_REQUESTS_MAX": "512",
 }
-"""Of an installation whose one tenant may have so many answers open; the defaults allow fewer."""
+"""Of an installation whose one tenant may have so many answers open, and whose one engine may hold
+those that hang and those that speak; the defaults allow fewer."""
 READERS_OF_AN_ANSWER = 30
 """So many of the silent streams follow the same answer, which hangs at its engine."""
 OPENING_AT_A_TIME = 16

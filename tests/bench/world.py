@@ -50,12 +50,12 @@ class World:
     def target(self) -> Target:
         return Target(self.thalweg.port, self.thalweg.api_key)
 
-    def another(self, **settings: str) -> RunningThalweg:
-        """One with a folder of its own, not started."""
+    def another(self, *, engines: str = "", **settings: str) -> RunningThalweg:
+        """One with a folder of its own, not started; without `engines` it has the run's."""
         self._homes += 1
         home = self.folder / f"home-{self._homes}"
-        engines = f"tgi+http://127.0.0.1:{self.engine.port}"
-        return RunningThalweg(home, engines=engines, **SETTINGS, **settings)
+        engines = engines or f"tgi+http://127.0.0.1:{self.engine.port}"
+        return RunningThalweg(home, engines=engines, **{**SETTINGS, **settings})
 
     def stop(self) -> None:
         """So that what is measured next is alone on the machine."""

@@ -1,0 +1,53 @@
+"""The parts of a run that are about many engines and more work than they can do."""
+
+from tests.bench import dispatching, engine_faults, flex_waiting
+from tests.bench.measure import Spread
+from tests.bench.rows import Row, duration, spread
+from tests.bench.world import World
+
+RATIO_AIM = 1.5
+
+
+async def dispatch(world: World) -> list[Row]:
+    per_second = dispatching.decided(world.scale.decisions)
+    added = await dispatching.added(world.scale.dispatched)
+    waiting = f"{dispatching.WAITING} waiting of {dispatching.TENANTS} tenants"
+    return [
+        Row(f"dispatch decisions, {waiting}", f"{per_second:,.0f} decisions/s"),
+        Row("time that the dispatcher adds to a request that finds room", spread(added)),
+    ]
+
+
+async def urgent(world: World) -> list[Row]:
+    with world.another(**flex_waiting.SETTINGS) as thalweg:
+        found = await flex_waiting.first_tokens(
+            thalweg, waiting=world.scale.flex_waiting, probes=world.scale.urgent
+        )
+    ratio = found.behind.p50 / found.alone.p50
+    what = f"first token of a priority request, {found.waiting_min} of flex waiting at the end"
+    return [
+        Row("first token of a priority request, nothing else", spread(found.alone)),
+        Row(what, spread(found.behind)),
+        Row("the ratio of their p50", f"{ratio:.2f}", f"{RATIO_AIM} or less", ratio <= RATIO_AIM),
+    ]
+
+
+async def faults(world: World) -> list[Row]:
+    engines = engine_faults.engines_in(world.folder)
+    try:
+        settings = {"engines": engines.setting, **engine_faults.SETTINGS}
+        with world.another(**settings) as thalweg:
+            found = await engine_faults.recovered(thalweg, engines, world.scale.at_a_fault)
+    finally:
+        engines.stop()
+    return [
+        Row(f"next token when an engine {name} ({len(gaps)} answers)", _told(gaps))
+        for name, gaps in found.items()
+    ]
+
+
+def _told(gaps: list[float]) -> str:
+    if not gaps:
+        return "no answer was struck"
+    found = Spread.of(gaps)
+    return f"p50 {duration(found.p50)}, p99 {duration(found.p99)}"
