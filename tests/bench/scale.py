@@ -27,7 +27,7 @@ class Scale:
     probes: int = 120
     messages: int = 100_000
     searches: int = 200
-    decisions: int = 100_000
+    decisions: int = 50_000
     dispatched: int = 2_000
     flex_waiting: int = 1_000
     urgent: int = 40
