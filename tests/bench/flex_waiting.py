@@ -14,8 +14,6 @@ DELAY_MS, TOKENS, URGENT_TOKENS = 200, 8, 2
 PLACES = 36
 """Of the engine: full, it ends 22 answers a second."""
 SETTINGS = {"THALWEG_ENGINE_REQUESTS_MAX": str(PLACES), "THALWEG_ENGINE_REQUESTS_AHEAD_MAX": "0"}
-MORE, ANSWERED_A_PROBE = 1.4, 12
-"""Of flex, some are answered while the others are asked for, and some beside each urgent one."""
 OPENING_AT_A_TIME = 16
 WAITING_SECONDS_MAX = 120.0
 
@@ -31,17 +29,18 @@ class Found:
 async def first_tokens(thalweg: RunningThalweg, *, waiting: int, probes: int) -> Found:
     target = Target(thalweg.port, thalweg.api_key)
     urgent = _request(target, "priority", URGENT_TOKENS)
-    number = round(waiting * MORE) + probes * ANSWERED_A_PROBE
     alone = await _probed(thalweg, urgent, probes)
     flood: list[Connection] = []
+    asking = await _flooded(thalweg, _request(target, "flex", TOKENS), waiting + PLACES, flood)
     try:
-        asked = await _flooded(thalweg, _request(target, "flex", TOKENS), number, flood)
         behind = await _probed(thalweg, urgent, probes)
-        left = sum(not one.begun.is_set() for one in flood)
+        left = sum(not one.answer.arrivals for one in flood)
     finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         for one in flood:
             one.close()
-    await asyncio.gather(*asked, return_exceptions=True)
     return Found(Spread.of(alone), Spread.of(behind), left)
 
 
@@ -62,18 +61,22 @@ async def _probed(thalweg: RunningThalweg, request: bytes, probes: int) -> Seque
 
 async def _flooded(
     thalweg: RunningThalweg, request: bytes, number: int, into: list[Connection]
-) -> list["asyncio.Task[object]"]:
-    """Asks for so many answers, and returns when all are accepted."""
-    asked: list[asyncio.Task[object]] = []
+) -> list["asyncio.Task[None]"]:
+    """So many clients, each of which asks again when it was answered; all have asked by now."""
+    asking: list[asyncio.Task[None]] = []
     left = iter(range(number))
+
+    async def client(connection: Connection) -> None:
+        while True:
+            measure.check(await connection.ask(request), TOKENS)
 
     async def opener() -> None:
         for _ in left:
             connection = await connect(thalweg.port)
             into.append(connection)
-            asked.append(asyncio.create_task(connection.ask(request)))
+            asking.append(asyncio.create_task(client(connection)))
             await connection.accepted.wait()
 
     async with asyncio.timeout(WAITING_SECONDS_MAX):
         await asyncio.gather(*(opener() for _ in range(OPENING_AT_A_TIME)))
-    return asked
+    return asking

@@ -19,7 +19,19 @@ from tests.bench.scale import SMALL
 from tests.bench.stages import CLIENT, STAGES, Staged, durations, middle
 from tests.fixtures.collector import Collector, Seen
 
-FAST = ("first-token", "rate", "cpu", "commands", "streams", "feeds", "lag", "repeats", "stages")
+FAST = (
+    "first-token",
+    "rate",
+    "cpu",
+    "commands",
+    "streams",
+    "feeds",
+    "lag",
+    "repeats",
+    "dispatch",
+    "urgent",
+    "stages",
+)
 MS = 1_000_000
 
 
