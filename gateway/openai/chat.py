@@ -110,6 +110,7 @@ def routes(desk: Desk) -> APIRouter:
             return Response(status_code=499)  # nobody reads it
         if said.end.kind is EndKind.FAIL:
             status, body = frames.failure(said.end)
+            headers |= frames.AGAIN_AFTER_FAILURE.get(said.end.reason, {})
             if call.keyed:  # the same failure would come again
                 headers |= NOT_AGAIN
             else:

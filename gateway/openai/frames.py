@@ -18,8 +18,21 @@ from gateway.event_stream import Whole
 from gateway.openai import errors
 
 DONE = b"data: [DONE]\n\n"
-STATUS_OF_FAILURE = {"refused": 400, "deadline": 504, "engine": 502}
+STATUS_OF_FAILURE = {
+    "refused": 400,
+    "overloaded": 429,
+    "engine": 502,
+    "no_engine": 503,
+    "deadline": 504,
+}
 """By the reason of a failed answer; others are 500."""
+AGAIN_AFTER_FAILURE = {
+    "overloaded": {"retry-after": "10"},
+    "no_engine": {"retry-after": "10"},
+    "deadline": {"x-should-retry": "false"},
+}
+"""What clients are told then about sending it again. The time that they gave it is over after a
+deadline; it has waited long for an engine after the others, and will again if it comes at once."""
 
 
 def finish_reason(end: EntryEnd) -> str:

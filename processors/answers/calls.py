@@ -16,6 +16,7 @@ from processors.answers.engine import (
     CannotContinue,
     EngineFailed,
     Finished,
+    NoEngine,
     Overloaded,
     Prompt,
     Token,
@@ -51,8 +52,8 @@ class Call:
     async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         """Yields tokens, then one Finished.
 
-        Raises Overloaded, EngineRefused, CannotContinue or EngineFailed when, within the bounds, no
-        engine took the call; EngineFailed also in the middle.
+        Raises Overloaded, NoEngine, EngineRefused, CannotContinue or EngineFailed when, within the
+        bounds, no engine took the call; EngineFailed also in the middle.
         """
         attempts = 0
         last: Exception | None = None
@@ -60,7 +61,7 @@ class Call:
             try:
                 dispatch = await self._next()
             except GivenUp as given_up:
-                raise last or _error_of(given_up.why, self._work.model) from None
+                raise _error_of(given_up.why, last) from None
             self.engine = dispatch.seat.name
             speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
             try:
@@ -156,9 +157,12 @@ def prompt_tokens_of(prompt: Prompt) -> int:
     return characters // CHARACTERS_PER_TOKEN
 
 
-def _error_of(why: Why, model: str) -> Exception:
+def _error_of(why: Why, last: Exception | None) -> Exception:
+    """`last`: how an engine had failed it before."""
+    if last is not None and (isinstance(last, CannotContinue) or why is Why.DEADLINE):
+        return last
     if why is Why.NO_CAPACITY:
-        return EngineFailed(f"no engine serves the model {model!r} now", reached=False)
+        return NoEngine("no engine took calls in time")
     return Overloaded("no engine had room in time")
 
 

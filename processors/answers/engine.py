@@ -62,6 +62,10 @@ class Overloaded(Exception):
     """The engine has no room now; nothing was said. Another may have."""
 
 
+class NoEngine(Exception):
+    """No engine that can do it has taken calls for long; nothing was said."""
+
+
 class EngineFailed(Exception):
     """The engine broke, hung, or ended its stream without a finish reason. Another may go on.
 

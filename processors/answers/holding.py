@@ -276,6 +276,8 @@ class Holding:
             self._failed(speak, Failure.FAILED)
         except engines.Overloaded:
             self._failed(speak, Failure.OVERLOADED)
+        except engines.NoEngine:
+            self._failed(speak, Failure.NO_ENGINE)
         except engines.EngineRefused as error:
             self._failed(speak, Failure.REFUSED, str(error))
         except engines.CannotContinue:

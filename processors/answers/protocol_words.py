@@ -146,6 +146,8 @@ class EngineFinished:
 class Failure(Enum):
     OVERLOADED = "overloaded"
     """No engine had room within the dispatcher's bound; nothing was said."""
+    NO_ENGINE = "no_engine"
+    """None that can do it took calls within the dispatcher's bound; nothing was said."""
     REFUSED = "refused"
     """No engine will ever serve this; the message is fit to be shown."""
     FAILED = "engine"
@@ -156,6 +158,7 @@ class Failure(Enum):
 
 ERRORS = {
     Failure.OVERLOADED: "All engines are busy. Try again later.",
+    Failure.NO_ENGINE: "No engine serves this model at the moment. Try again later.",
     Failure.REFUSED: "The engine refused the request.",
     Failure.FAILED: "The engines failed. Try again later.",
     Failure.CANNOT_CONTINUE: "An engine failed in the middle, and no other can go on from there.",

@@ -161,7 +161,8 @@ async def test_a_cancelled_answer_stops_with_what_was_said(
     ("reason", "status", "kind"),
     [
         ("engine", 502, "server_error"),
-        ("deadline", 504, "server_error"),
+        ("overloaded", 429, "rate_limit_error"),
+        ("no_engine", 503, "server_error"),
         ("poisonous", 500, "server_error"),
         ("refused", 400, "invalid_request_error"),
     ],
@@ -179,6 +180,17 @@ async def test_a_failed_answer_is_an_error(
     streamed = (await chat(http, stream=True)).text
     assert json.loads(streamed.split("\n\n")[-2].removeprefix("data: ")) == error
     assert "[DONE]" not in streamed
+
+
+async def test_what_failed_for_want_of_room_or_time_says_when_to_come_again(
+    http: httpx2.AsyncClient, bench: Bench
+) -> None:
+    for reason in ("overloaded", "no_engine"):
+        bench.streams.script = spoken("", kind=EndKind.FAIL, reason=reason)
+        assert (await chat(http)).headers["retry-after"] == "10"
+    bench.streams.script = spoken("Hel", kind=EndKind.FAIL, reason="deadline")
+    late = await chat(http)
+    assert (late.status_code, late.headers["x-should-retry"]) == (504, "false"), "its time is over"
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -19,6 +19,7 @@ from processors.answers.engine import (
     EngineRefused,
     Finished,
     Message,
+    NoEngine,
     Overloaded,
     Prompt,
     Token,
@@ -192,7 +193,7 @@ async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
 async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_deadline() -> None:
     engine = FakeEngine("a", failing(10**9, EngineFailed("refused", reached=False)))
     dispatcher = dispatcher_of(engine, away_seconds_max=0.05)
-    with pytest.raises(EngineFailed, match="refused"):
+    with pytest.raises(NoEngine):
         await say(dispatcher)
     saying = asyncio.create_task(say(dispatcher, begun=True))
     await asyncio.wait([saying], timeout=0.3)  # six times as long
@@ -224,7 +225,7 @@ async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
 async def test_none_within_the_bound_is_a_failure() -> None:
     engine = FakeEngine("a")
     engine.unreachable = True
-    with pytest.raises(EngineFailed, match="no engine serves"):
+    with pytest.raises(NoEngine):
         await say(dispatcher_of(engine, away_seconds_max=0.05))
 
 
