@@ -202,7 +202,7 @@ async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_dea
     assert await saying == numbers(5)
     engine.script = failing(10**9, EngineFailed("refused", reached=False))
     with pytest.raises(EngineFailed, match="refused"):
-        await say(dispatcher, begun=True, seconds_max=0.05)
+        await say(dispatcher, begun=True, seconds_max=0.5)
 
 
 async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times() -> None:

@@ -62,7 +62,7 @@ async def test_an_answer_that_has_not_begun_fails_when_no_engine_comes() -> None
         await house.acknowledged(asked)
     end = house.log.of(asked.answer).end
     assert end is not None
-    assert (end.kind, end.reason) == (EndKind.FAIL, "engine")
+    assert (end.kind, end.reason) == (EndKind.FAIL, "no_engine")
 
 
 async def test_engines_that_stay_full_end_an_answer_at_its_deadline_and_not_before() -> None:
