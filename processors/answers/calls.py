@@ -22,11 +22,18 @@ from processors.answers.engine import (
     Token,
 )
 from processors.answers.ports import Request
+from processors.answers.protocol_words import Failure
 from processors.answers.scheduling.scheduler import Dispatch, Outcome
 from processors.answers.scheduling.work import Queued, Why
 
 log = logging.getLogger("thalweg.answers")
 
+FAILURES: dict[type[Exception], Failure] = {
+    Overloaded: Failure.OVERLOADED,
+    NoEngine: Failure.NO_ENGINE,
+    CannotContinue: Failure.CANNOT_CONTINUE,
+}
+"""How an answer ends of which no call was taken."""
 ATTEMPTS_MAX = 10  # a request that kills engines must not take them all down for ever
 CHARACTERS_PER_TOKEN = 4  # about, of English; the charge is corrected by the engine's own count
 

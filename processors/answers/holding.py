@@ -19,7 +19,7 @@ from events.answers import ClaimId, Fold
 from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
-from processors.answers.calls import Call, work_of
+from processors.answers.calls import FAILURES, Call, work_of
 from processors.answers.dispatch import Ticket
 from processors.answers.engine import Finished, FinishReason, Prompt
 from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
@@ -274,14 +274,10 @@ class Holding:
                 if await self._speak_once(speak):
                     return
             self._failed(speak, Failure.FAILED)
-        except engines.Overloaded:
-            self._failed(speak, Failure.OVERLOADED)
-        except engines.NoEngine:
-            self._failed(speak, Failure.NO_ENGINE)
+        except (engines.Overloaded, engines.NoEngine, engines.CannotContinue) as error:
+            self._failed(speak, FAILURES[type(error)])
         except engines.EngineRefused as error:
             self._failed(speak, Failure.REFUSED, str(error))
-        except engines.CannotContinue:
-            self._failed(speak, Failure.CANNOT_CONTINUE)
         except Exception:
             log.exception("an engine adapter broke", extra=self._extra())
             self._failed(speak, Failure.FAILED)
