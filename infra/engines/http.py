@@ -132,6 +132,7 @@ class HttpEngine:
         body: Mapping[str, Any] | None = None,
         *,
         seconds_max: float = CALL_SECONDS_MAX,
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> Reply:
         """A call that is not a stream. Raises EngineFailed if there is no whole answer in time."""
         try:
@@ -139,7 +140,7 @@ class HttpEngine:
                 asyncio.timeout(seconds_max),
                 self._request(method, path, body) as response,
             ):
-                return Reply(response.status, await read_at_most(response, BODY_BYTES_MAX))
+                return Reply(response.status, await read_at_most(response, bytes_max))
         except TimeoutError as error:
             raise EngineFailed(
                 f"{self.name}: {path} was not answered within {seconds_max:g} s", kind="silent"

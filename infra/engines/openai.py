@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
+from infra.engines import metrics
 from infra.engines import openai_wire as wire
 from infra.engines.errors import complaint, streamed_complaint
 from infra.engines.http import HEALTH_SECONDS_MAX, HttpEngine, Reply, Timers
@@ -24,8 +25,10 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.scheduling.seats import Figures
 
 STREAM = "/chat/completions"
+METRICS = "../metrics"
 
 BUSY = (429, 503)
 """vLLM and others say 429; SGLang with a full queue and llama.cpp while it loads say 503."""
@@ -59,6 +62,10 @@ class OpenAiEngine:
             reply = await self._http.call("GET", "/models", seconds_max=HEALTH_SECONDS_MAX)
             return reply.status == 200
         return False
+
+    async def figures(self) -> Figures | None:
+        """Beside the API's own path, not under it."""
+        return await metrics.ask(self._http, METRICS, metrics.OPENAI)
 
     async def close(self) -> None:
         await self._http.close()

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
+from infra.engines import metrics
 from infra.engines import tgi_wire as wire
 from infra.engines.errors import complaint, streamed_complaint
 from infra.engines.http import HEALTH_SECONDS_MAX, HttpEngine, Reply, Timers
@@ -24,6 +25,7 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.scheduling.seats import Figures
 
 NEW_TOKENS_MAX = 1_024
 """Asked for in one call. TGI generates in pieces of 1,024 and miscounts when more are asked for."""
@@ -70,6 +72,9 @@ class TgiEngine:
             reply = await self._http.call("GET", "/health", seconds_max=HEALTH_SECONDS_MAX)
             return reply.status == 200
         return False
+
+    async def figures(self) -> Figures | None:
+        return await metrics.ask(self._http, "/metrics", metrics.TGI)
 
     async def close(self) -> None:
         await self._http.close()

@@ -21,6 +21,7 @@ from processors.answers.engine import (
     EngineRefused,
     Overloaded,
 )
+from processors.answers.figures import FiguresPoll
 from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
@@ -97,8 +98,12 @@ class Dispatcher:
             limits=limits.queue,
             retries=limits.retries,
         )
+        self._limits = limits
         for name in self._engines:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
+        self._leaving: dict[str, Seat] = {}
+        """Engines that have gone and are still at work for us."""
+        self._figures = FiguresPoll(self._scheduler.seats, self.engine, self._go_soon)
         self._worker, self._partitions = worker, 0
         self._served = Served()
         self._models_at = dict.fromkeys(self._engines, float("-inf"))
@@ -126,7 +131,46 @@ class Dispatcher:
             self._places.heard(statement)
 
     def engine(self, name: str) -> Engine:
+        """One that has gone as well, until its last call is over."""
         return self._engines[name]
+
+    def set_engines(self, engines: Sequence[Engine]) -> None:
+        """These are the engines from now on. One that is known stays as it is, and what was opened
+        for it now is closed. One that is new starts slowly. One that has gone gets nothing more,
+        finishes what it has, and is closed."""
+        wanted = {engine.name for engine in engines}
+        for name in [name for name in self._scheduler.seats if name not in wanted]:
+            self._leaving[name] = self._scheduler.seats.pop(name)
+            self._close_if_left(name)
+        for engine in engines:
+            known = self._engines.setdefault(engine.name, engine)
+            if known is not engine:
+                self._in_background(engine.close())
+            self._seat(engine.name)
+        if self._places is not None:
+            self._places.seats_changed()
+        self._look_after_engines()
+        self._go_soon()
+
+    def _seat(self, name: str) -> None:
+        seats, limits = self._scheduler.seats, self._limits
+        if name in seats:
+            return
+        seat = self._leaving.pop(name, None)  # it comes back
+        if seat is None:
+            seat = Seat(name, limits=limits.seats, breaker=limits.breaker)
+            seat.breaker.starts(time.monotonic())
+            self._models_at[name] = float("-inf")
+            if self._places is not None:
+                seat.share = 0
+        seats[name] = seat
+
+    def _close_if_left(self, name: str) -> None:
+        seat = self._leaving.get(name)
+        if seat is not None and not seat.in_flight and name not in self._asking:
+            del self._leaving[name], self._models_at[name]
+            self._figures.forget(name)
+            self._in_background(self._engines.pop(name).close())
 
     def enter(self, work: Queued, came: Callable[[Turn], None]) -> None:
         """Puts work into the queue; `came` is told once, unless it `leaves` before. Whoever gets a
@@ -176,6 +220,7 @@ class Dispatcher:
         self._scheduler.ended(dispatch, outcome, used, now)
         if outcome is Outcome.FINISHED:
             self._served.note(dispatch.work.model, used, now)
+        self._close_if_left(dispatch.seat.name)
         self._go_soon()
 
     def report(self, held: int) -> Report:
@@ -191,6 +236,7 @@ class Dispatcher:
             self._tick.cancel()
         if self._places is not None:
             self._places.close()
+        await self._figures.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -218,6 +264,7 @@ class Dispatcher:
         while (dispatch := scheduler.next(now)) is not None:
             scheduler.retries.called(now)
             self._waiting.pop(dispatch.work.answer)(dispatch)
+        self._figures.look()
         if self._places is not None:
             self._places.look_soon()
 
@@ -236,8 +283,8 @@ class Dispatcher:
 
     def _refusal(self, work: Queued) -> Exception | None:
         """Nobody that is known can ever do it."""
-        if self._scheduler.may_be_served(work.needs):
-            return None
+        if not self._scheduler.seats or self._scheduler.may_be_served(work.needs):
+            return None  # without any engine nobody knows what those that come will serve
         if work.unable and self._scheduler.may_be_served((work.model, frozenset())):
             return CannotContinue("no engine can go on with this answer")
         return EngineRefused(f"No engine serves the model {work.model!r}.")
@@ -250,32 +297,36 @@ class Dispatcher:
             if name in self._asking:
                 continue
             if seat.breaker.probe_due(now):
-                self._ask(name, self._probe(name, seat))
+                self._ask(name, self._probe(self._engines[name], seat))
             elif now - self._models_at[name] > MODELS_SECONDS_MAX:
-                self._ask(name, self._ask_models(name, seat))
+                self._ask(name, self._ask_models(self._engines[name], seat))
 
     def _ask(self, name: str, asking: Coroutine[Any, Any, None]) -> None:
         self._asking.add(name)
-        task = asyncio.create_task(asking)
+        self._in_background(asking).add_done_callback(lambda done: self._asked(name, done))
+
+    def _in_background(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(doing)
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._asked(name, done))
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _asked(self, name: str, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         self._asking.discard(name)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("an engine adapter broke", exc_info=error, extra={"engine": name})
+        self._close_if_left(name)
         self._go_soon()
 
-    async def _probe(self, name: str, seat: Seat) -> None:
-        healthy = await self._engines[name].healthy()
+    async def _probe(self, engine: Engine, seat: Seat) -> None:
+        healthy = await engine.healthy()
         seat.breaker.probed(healthy=healthy, now=time.monotonic())
 
-    async def _ask_models(self, name: str, seat: Seat) -> None:
+    async def _ask_models(self, engine: Engine, seat: Seat) -> None:
         began_at = time.monotonic()
         try:
-            models = await self._engines[name].models()
-            self._models_at[name] = time.monotonic()
+            models = await engine.models()
+            self._models_at[seat.name] = time.monotonic()
             if models != seat.models:
                 seat.models = models
                 self._models_changed()
@@ -283,7 +334,7 @@ class Dispatcher:
             if seat.models is None:
                 seat.breaker.failed(began_at, time.monotonic(), away=not error.reached)
             else:
-                self._models_at[name] = time.monotonic()  # what it said before serves on
+                self._models_at[seat.name] = time.monotonic()  # what it said before serves on
         except Exception:
             seat.breaker.failed(began_at, time.monotonic(), away=True)
             raise

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from events.conversations import Role, Sampling
+from processors.answers.scheduling.seats import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,10 @@ class Engine(Protocol):
 
     async def healthy(self) -> bool:
         """Whether it can generate now. Bounded; never raises."""
+
+    async def figures(self) -> Figures | None:
+        """What it says of its load. None: it does not say, or not in time. Bounded; never
+        raises."""
 
     async def close(self) -> None:
         """Closes its connections."""

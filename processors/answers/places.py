@@ -55,6 +55,10 @@ class Places:
         """Something has changed: what waits, or what is under way."""
         self._look_at(self._looked_at + LOOK_SECONDS)
 
+    def seats_changed(self) -> None:
+        """Engines have come or gone: one that has come has no places before this."""
+        self._look_now()
+
     def close(self) -> None:
         self._closed = True
         if self._look is not None:

@@ -57,6 +57,10 @@ class Breaker:
         self._full = 0
         self._full_until = -inf
 
+    def starts(self, now: float) -> None:
+        """It has come into the fleet just now: its caches are cold."""
+        self._closed_at = self._lets_since = now
+
     @property
     def state(self) -> BreakerState:
         return self._state

@@ -83,10 +83,12 @@ class Seat:
     def ended(self) -> None:
         self.in_flight -= 1
 
-    def told(self, figures: Figures) -> None:
+    def told(self, figures: Figures, in_flight: int = 0) -> None:
+        """`in_flight`: own calls when the engine was asked. Those that ended meanwhile may still be
+        in its figures, and are nobody else's."""
         self.figures = figures
         at_it = (figures.running or 0) + (figures.queued or 0)
-        self._others = max(0, at_it - self.in_flight)
+        self._others = max(0, at_it - max(in_flight, self.in_flight))
 
     def room(self, now: float) -> int:
         """How many more calls it may be given."""

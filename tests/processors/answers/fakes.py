@@ -27,6 +27,7 @@ from processors.answers.ports import (
     Task,
     TokenRead,
 )
+from processors.answers.scheduling.seats import Figures
 
 MODEL = "numbered"
 TENANT = UUID(int=1)
@@ -223,6 +224,10 @@ class FakeEngine:
         self.open = 0
         self.open_max = 0
         self.unreachable = False
+        self.says: Callable[[], Figures | None] = lambda: None
+        """Of its load."""
+        self.asked_figures = 0
+        self.closed = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -246,8 +251,12 @@ class FakeEngine:
     async def healthy(self) -> bool:
         return not self.unreachable
 
+    async def figures(self) -> Figures | None:
+        self.asked_figures += 1
+        return self.says()
+
     async def close(self) -> None:
-        pass
+        self.closed.set()
 
 
 def request(
