@@ -24,10 +24,13 @@ async def dispatch(world: World) -> list[Row]:
 async def urgent(world: World) -> list[Row]:
     with world.another(**flex_waiting.SETTINGS) as thalweg:
         found = await flex_waiting.first_tokens(
-            thalweg, waiting=world.scale.flex_waiting, probes=world.scale.urgent
+            thalweg,
+            world.engine,
+            waiting=world.scale.flex_waiting,
+            probes=world.scale.urgent,
         )
     ratio = found.behind.p50 / found.alone.p50
-    what = f"first token of a priority request, {found.waiting_min} of flex waiting at the end"
+    what = f"first token of a priority request, {found.waiting_min} of flex before it"
     return [
         Row("first token of a priority request, nothing else", spread(found.alone)),
         Row(what, spread(found.behind)),
