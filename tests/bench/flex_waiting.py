@@ -4,8 +4,9 @@ Nobody listens to those of flex: what a gateway does for open streams is measure
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import aiohttp
 
@@ -14,8 +15,10 @@ from tests.bench.client import Target, connect
 from tests.bench.measure import Spread
 from tests.fixtures.thalweg import RunningThalweg
 
-DELAY_MS, TOKENS, URGENT_TOKENS = 200, 8, 2
+DELAY_MS, URGENT_TOKENS = 200, 2
 """A first token as soon as a real engine's, and so slow that two cores have time."""
+TOKENS = (3, 13, 5, 11, 7, 9, 4, 12)
+"""Of flex, in turns: equal ones would go in step, and end and begin all at once."""
 PLACES = 36
 """Of the engine: full, it ends 22 answers a second."""
 SETTINGS = {"THALWEG_ENGINE_REQUESTS_MAX": str(PLACES), "THALWEG_ENGINE_REQUESTS_AHEAD_MAX": "0"}
@@ -38,7 +41,8 @@ async def first_tokens(
     target = Target(thalweg.port, thalweg.api_key)
     urgent = _request(target, "priority", URGENT_TOKENS)
     alone = await _probed(thalweg, urgent, probes)
-    flood = _Flood(thalweg, engine, _request(target, "flex", TOKENS), waiting + PLACES)
+    requests = cycle([_request(target, "flex", tokens) for tokens in TOKENS])
+    flood = _Flood(thalweg, engine, requests, waiting + PLACES)
     filling = asyncio.create_task(flood.keep())
     try:
         async with asyncio.timeout(FILLED_SECONDS_MAX):
@@ -71,7 +75,7 @@ class _Flood:
 
     thalweg: RunningThalweg
     engine: Target
-    request: bytes
+    requests: Iterator[bytes]
     number: int
     asked: int = 0
     least: int = 0
@@ -101,7 +105,7 @@ class _Flood:
         async def client() -> None:
             for _ in left:
                 connection = await connect(self.thalweg.port)
-                asking = asyncio.create_task(connection.ask(self.request))
+                asking = asyncio.create_task(connection.ask(next(self.requests)))
                 await connection.accepted.wait()
                 assert connection.answer.status == 200, bytes(connection.answer.body)
                 connection.close()
