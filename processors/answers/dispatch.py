@@ -224,7 +224,9 @@ class Dispatcher:
         self._go_soon()
 
     def report(self, held: int) -> Report:
-        """How this worker is, which holds so many requests."""
+        """How this worker is, which holds so many requests. Engines are asked what they serve then
+        if it is not known: also before the first request comes."""
+        self._look_after_engines()
         return report_of(
             self._worker, self._partitions, held, self._scheduler, self._served, time.monotonic()
         )
@@ -290,8 +292,8 @@ class Dispatcher:
         return EngineRefused(f"No engine serves the model {work.model!r}.")
 
     def _look_after_engines(self) -> None:
-        """Asks engines in the background, while there is work for them: what they serve, and after
-        a breaker's pause whether they are well."""
+        """Asks engines in the background: what they serve, and after a breaker's pause whether they
+        are well."""
         now = time.monotonic()
         for name, seat in self._scheduler.seats.items():
             if name in self._asking:
