@@ -9,12 +9,16 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 PORT_MAX = 65_535
+ENGINE_SCHEMES = ("http", "https", "dns")
 
 _NAME = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*)?)*\.?"
 )
 _ONLY_NUMBERS = re.compile(r"[0-9.]+")
-_ENGINE_FORM = "should look like tgi+http://host:port or openai+http://host:port/v1"
+_ENGINE_FORM = (
+    "should look like tgi+http://host:port or openai+http://host:port/v1, or, for a name with an "
+    "engine at each of its addresses, tgi+dns://host:port or openai+dns://host:port/v1"
+)
 _ENCODED = "percent-encode what is not a letter or a digit in a user name or password"
 
 
@@ -40,12 +44,14 @@ def check_engine(text: str) -> tuple[str, str]:
         )
     kind, plus, url = text.partition("+")
     parts = _split(url)
-    if not plus or kind not in ("tgi", "openai") or parts.scheme not in ("http", "https"):
+    if not plus or kind not in ("tgi", "openai") or parts.scheme not in ENGINE_SCHEMES:
         raise ValueError(f"{text!r} {_ENGINE_FORM}")
     if not parts.hostname or not is_host(parts.hostname):
         raise ValueError(f"{text!r} names no host; it {_ENGINE_FORM}")
     if not _has_good_port(parts):
         raise ValueError(f"{text!r} has no port from 1 to {PORT_MAX}; it {_ENGINE_FORM}")
+    if parts.scheme == "dns" and parts.port is None:
+        raise ValueError(f"{text!r} names no port; it {_ENGINE_FORM}")
     return kind, url.rstrip("/")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from processors.answers.engine import Engine, EngineFailed
 
@@ -20,6 +21,8 @@ class ServedModels:
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = tuple(engines)
+        self._gone: list[Engine] = []
+        self._changed = asyncio.Event()
         self._known: dict[str, tuple[str, ...]] = {}
         self.reachable: frozenset[str] = frozenset()
         """The engines that answered when they were last asked."""
@@ -30,13 +33,32 @@ class ServedModels:
         ordered = (self._known.get(engine.name, ()) for engine in self._engines)
         return tuple(dict.fromkeys(model for models in ordered for model in models))
 
+    def set_engines(self, engines: Sequence[Engine]) -> None:
+        """These are the engines from now on; those that have gone are closed with the next look."""
+        names = {engine.name for engine in engines}
+        self._gone += [engine for engine in self._engines if engine.name not in names]
+        self._engines = tuple(engines)
+        self._known = {name: known for name, known in self._known.items() if name in names}
+        self._changed.set()
+
+    async def close(self) -> None:
+        gone, self._gone = self._gone, []
+        for engine in (*self._engines, *gone):
+            await engine.close()
+
     async def run(self) -> None:
         """Asks all engines, for ever."""
         while True:
+            self._changed.clear()
             await self.refresh()
-            await asyncio.sleep(REFRESH_SECONDS if self.reachable else REFRESH_UNKNOWN_SECONDS)
+            seconds = REFRESH_SECONDS if self.reachable else REFRESH_UNKNOWN_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
 
     async def refresh(self) -> None:
+        while self._gone:
+            await self._gone.pop().close()
         answered = await asyncio.gather(*(self._ask(engine) for engine in self._engines))
         reachable = frozenset(name for name in answered if name)
         if reachable != self.reachable:
@@ -46,7 +68,9 @@ class ServedModels:
     async def _ask(self, engine: Engine) -> str | None:
         try:
             async with asyncio.timeout(ASK_SECONDS_MAX):
-                self._known[engine.name] = await engine.models()
+                models = await engine.models()
         except (EngineFailed, TimeoutError):
             return None
+        if engine in self._engines:  # it has not gone meanwhile
+            self._known[engine.name] = models
         return engine.name

@@ -14,6 +14,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -54,12 +55,30 @@ class EngineAddress(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> EngineAddress:
-        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too."""
+        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too, and dns for a name."""
         kind, url = addresses.check_engine(text.strip())
         return cls(kind="tgi" if kind == "tgi" else "openai", url=url)
 
     def __str__(self) -> str:
         return f"{self.kind}+{self.url}"
+
+    @property
+    def is_name(self) -> bool:
+        """Engines are at all addresses that DNS gives for it, by http."""
+        return self.url.startswith("dns://")
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Of a name."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
+
+    def at(self, ip: str) -> EngineAddress:
+        """The engine at one address of a name."""
+        parts = urlsplit(self.url)
+        host = f"[{ip}]" if ":" in ip else ip
+        url = parts._replace(scheme="http", netloc=f"{host}:{parts.port}").geturl()
+        return EngineAddress(kind=self.kind, url=url)
 
 
 class SettingsRefused(Exception):
@@ -87,7 +106,8 @@ class Settings(Limits, BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="port the gateway listens on")
     engines: Annotated[tuple[EngineAddress, ...], NoDecode] = Field(
         (),
-        description="comma-separated `tgi+http://host:port` or `openai+http://host:port/v1`; "
+        description="comma-separated `tgi+http://host:port` or `openai+http://host:port/v1`, or "
+        "with `dns` for `http`: an engine at each address of the name, looked up every 5 s; "
         "empty: the local engine",
     )
     engine_port: int = Field(

@@ -17,6 +17,7 @@ from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.parts import Gateway
 from infra.engines import open_engines
+from infra.engines.names import EnginesByName
 from infra.event_log import PostgresLog
 from infra.event_store import ConversationStore
 from infra.fleet_reader import read_fleet
@@ -62,9 +63,10 @@ async def gateway_parts(
         folds = KafkaTokenFolds(settings.kafka_servers, topics, partitions=settings.partitions)
         stack.push_async_callback(folds.close)
         engines = open_engines(settings.engines, settings)
-        for engine in engines:
-            stack.push_async_callback(engine.close)
         served = ServedModels(engines)
+        stack.push_async_callback(served.close)
+        by_name = EnginesByName(settings.engines, settings, served.set_engines, engines=engines)
+        await run_beside(stack, by_name.run(), name="engines behind names")
         await run_beside(stack, served.run(), name="models that engines serve")
         fleet, reports = FleetView(), WorkersReader(settings.kafka_servers, topics.workers)
         stack.push_async_callback(reports.close)

@@ -20,8 +20,9 @@ from infra.answers_worker.watermarks import Watermarks
 from infra.answers_worker.work import KafkaWork
 from infra.answers_worker.workers_log import WorkersLog
 from infra.engines import open_engines
+from infra.engines.names import EnginesByName
 from infra.limits import Limits
-from infra.settings import Settings
+from infra.settings import EngineAddress, Settings
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Engine
 from processors.answers.protocol_words import Bounds
@@ -110,13 +111,17 @@ async def run_answers(
     work = KafkaWork(bootstrap, topics, watermarks)
     workers = WorkersLog(bootstrap, topics.workers)
     name = f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}"
+    names: Sequence[EngineAddress] = ()
+    if engines is None:
+        engines, names = open_engines(settings.engines, settings), settings.engines
     dispatcher = Dispatcher(
-        open_engines(settings.engines, settings) if engines is None else engines,
+        engines,
         dispatch_limits(settings),
         worker=name,
         partitions=settings.partitions,
         say=workers.say,
     )
+    by_name = EnginesByName(names, settings, dispatcher.set_engines, engines=engines)
     worker = Worker(
         name,
         tokens=tokens,
@@ -129,6 +134,7 @@ async def run_answers(
         await asyncio.gather(tokens.start(), work.start(), workers.start())
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
+            group.create_task(by_name.run())
             group.create_task(workers.hear(dispatcher.heard))
             group.create_task(workers.report(lambda: dispatcher.report(worker.held)))
             group.create_task(_consume(settings, topics, worker, watermarks, work))

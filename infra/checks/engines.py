@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -13,16 +14,32 @@ from infra.settings import EngineAddress, Settings
 PROBE_SECONDS_MAX = 30
 """A busy engine queues the probe."""
 
+TODO = "Start it, or correct THALWEG_ENGINES."
+
 
 def engines(settings: Settings) -> Iterator[Finding]:
     """Every engine that is named."""
     for engine in settings.engines:
-        try:
-            said = _ask_tgi(engine) if engine.kind == "tgi" else _ask_openai(engine)
-            yield Finding(f"the engine {engine} {said}")
-        except Exception as problem:
-            todo = "Start it, or correct THALWEG_ENGINES."
-            yield Finding(f"the engine {engine}: {type(problem).__name__}: {problem}", todo)
+        yield from _check_all(engine) if engine.is_name else [_check(engine)]
+
+
+def _check_all(name: EngineAddress) -> Iterator[Finding]:
+    host, port = name.host_and_port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as problem:
+        yield Finding(f"the name {name}: {problem}", TODO)
+        return
+    for ip in sorted({str(address[0]) for _, _, _, _, address in found}):
+        yield _check(name.at(ip))
+
+
+def _check(engine: EngineAddress) -> Finding:
+    try:
+        said = _ask_tgi(engine) if engine.kind == "tgi" else _ask_openai(engine)
+        return Finding(f"the engine {engine} {said}")
+    except Exception as problem:
+        return Finding(f"the engine {engine}: {type(problem).__name__}: {problem}", TODO)
 
 
 def _ask_tgi(engine: EngineAddress) -> str:

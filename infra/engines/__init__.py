@@ -23,5 +23,5 @@ def open_engine(address: EngineAddress, limits: Limits) -> Engine:
 
 
 def open_engines(addresses: Sequence[EngineAddress], limits: Limits) -> tuple[Engine, ...]:
-    """One adapter an address, in their order."""
-    return tuple(open_engine(address, limits) for address in addresses)
+    """One adapter an address, in their order. Names are not among them: `infra.engines.names`."""
+    return tuple(open_engine(address, limits) for address in addresses if not address.is_name)

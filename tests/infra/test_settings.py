@@ -42,7 +42,9 @@ def test_engines_are_a_list_with_their_protocols(monkeypatch: Env) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["http://a:1", "tgi+a:1", "vllm+http://a", "tgi+http://"])
+@pytest.mark.parametrize(
+    "text", ["http://a:1", "tgi+a:1", "vllm+http://a", "tgi+http://", "tgi+dns://a"]
+)
 def test_an_engine_without_protocol_or_host_is_refused(monkeypatch: Env, text: str) -> None:
     (problem,) = refused(monkeypatch, THALWEG_ENGINES=text)
     assert problem.startswith("THALWEG_ENGINES is ")
@@ -218,7 +220,9 @@ def test_your_own_kafka_has_more_partitions_and_replicas(monkeypatch: Env) -> No
 
 
 @given(
-    engines=st.lists(st.sampled_from(["tgi+http://a:1", "openai+http://b:2/v1"]), max_size=3),
+    engines=st.lists(
+        st.sampled_from(["tgi+http://a:1", "openai+http://b:2/v1", "tgi+dns://c:3"]), max_size=3
+    ),
     port=st.integers(1, 65535),
     kafka=st.sampled_from([None, "a:1", "a:1,b:2"]),
     seconds=st.floats(0.01, 5000),

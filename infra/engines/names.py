@@ -1,0 +1,94 @@
+"""Engines behind names: one engine for each address that DNS gives, asked for again and again.
+
+The system's own resolver is used (`getaddrinfo`: hosts file, search list, caches), so that a name
+means here what it means to every other program of the machine. A name that cannot be resolved, or
+that has no address, keeps the engines that it had: an outage of DNS is none of the engines.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from infra.engines import open_engine
+from infra.limits import Limits
+from infra.settings import EngineAddress
+from processors.answers.engine import Engine
+
+log = logging.getLogger("thalweg.engines")
+
+RESOLVE_SECONDS = 5.0
+"""Between two looks: what Kubernetes and Docker give is as fresh, by their caches."""
+
+RESOLVE_FIRST_SECONDS = 0.5
+"""The same while the name has never had an address: work may wait for it."""
+
+ADDRESSES_MAX = 256
+"""Of one name; any more are left out, in their order."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The IP addresses of a host for connections to a port. Raises OSError."""
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """By the operating system, which bounds the wait (resolv.conf: timeout and attempts)."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for _, _, _, _, address in found]
+
+
+class EnginesByName:
+    """Keeps up the engines of a list of addresses, some of which are names."""
+
+    def __init__(
+        self,
+        addresses: Sequence[EngineAddress],
+        limits: Limits,
+        tell: Callable[[Sequence[Engine]], None],
+        *,
+        engines: Sequence[Engine] = (),
+        resolve: Resolve = resolve,
+    ) -> None:
+        """`engines`: those that were opened for the addresses that are no names. `tell` is given
+        all engines whenever they have changed, and closes those that are gone."""
+        self._names = [address for address in addresses if address.is_name]
+        self._limits, self._tell, self._resolve = limits, tell, resolve
+        self._fixed = tuple(engines)
+        self._found: dict[EngineAddress, tuple[EngineAddress, ...]] = {}
+        self._opened: Mapping[EngineAddress, Engine] = {}
+
+    async def run(self) -> None:
+        """For ever; returns at once if there is no name."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._names:
+                group.create_task(self._follow(name))
+
+    async def _follow(self, name: EngineAddress) -> None:
+        while True:
+            await self.look(name)
+            known = name in self._found
+            await asyncio.sleep(RESOLVE_SECONDS if known else RESOLVE_FIRST_SECONDS)
+
+    async def look(self, name: EngineAddress) -> None:
+        """Resolves it once."""
+        host, port = name.host_and_port
+        try:
+            ips = sorted(set(await self._resolve(host, port)))[:ADDRESSES_MAX]
+        except (OSError, UnicodeError) as error:
+            log.warning("a name of engines has no address", extra={"error": repr(error)})
+            return
+        found = tuple(name.at(ip) for ip in ips)
+        if found and found != self._found.get(name):
+            log.info(
+                "engines behind a name changed", extra={"engines": [str(one) for one in found]}
+            )
+            self._found[name] = found
+            self._changed()
+
+    def _changed(self) -> None:
+        wanted = dict.fromkeys(address for found in self._found.values() for address in found)
+        self._opened = {
+            address: self._opened.get(address) or open_engine(address, self._limits)
+            for address in wanted
+        }
+        self._tell((*self._fixed, *self._opened.values()))
