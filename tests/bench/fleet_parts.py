@@ -1,11 +1,12 @@
 """The parts of a run that are about many engines and more work than they can do."""
 
-from tests.bench import dispatching, engine_faults, flex_waiting
+from tests.bench import cancels, dispatching, engine_faults, flex_waiting
 from tests.bench.measure import Spread
-from tests.bench.rows import Row, duration, spread
+from tests.bench.rows import Row, at_most, duration, spread
 from tests.bench.world import World
 
 RATIO_AIM = 1.5
+CANCEL_AIM = 0.100
 
 
 async def dispatch(world: World) -> list[Row]:
@@ -36,6 +37,12 @@ async def urgent(world: World) -> list[Row]:
         Row(what, spread(found.behind)),
         Row("the ratio of their p50", f"{ratio:.2f}", f"{RATIO_AIM} or less", ratio <= RATIO_AIM),
     ]
+
+
+async def cancel(world: World) -> list[Row]:
+    found = await cancels.cancelled(world.thalweg, world.engine.port, cancels=world.scale.cancels)
+    what = f"from a cancel to the closed connection of the engine ({world.scale.cancels})"
+    return [at_most(what, found.p99, CANCEL_AIM, spread(found), "p99")]
 
 
 async def faults(world: World) -> list[Row]:

@@ -208,6 +208,7 @@ PARTS = (
     Part("feeds", "many open feeds", feeds),
     Part("lag", "reads after writes, under load", lag),
     Part("repeats", "sends whose connection is cut before the response", repeats),
+    Part("cancel", "cancels, from the command to the engine", fleet_parts.cancel),
     Part("worker-killed", "kill -9 of workers", worker_killed),
     Part("gateway-killed", "kill -9 of the gateway", gateway_killed),
     Part("past", "a long past: searches in it, rebuilds of it", past),

@@ -33,6 +33,7 @@ class Scale:
     urgent: int = 40
     at_a_fault: int = 16
     """Answers that are being given when an engine goes wrong."""
+    cancels: int = 200
     peer_pairs: int = 100
     peer_seconds: float = 6.0
     peer_sends: int = 4
@@ -63,6 +64,7 @@ SMALL = Scale(
     flex_waiting=20,
     urgent=3,
     at_a_fault=8,
+    cancels=2,
     peer_pairs=2,
     peer_seconds=0.5,
     peer_sends=1,
