@@ -3,7 +3,7 @@
 It refuses only by what it knows: without a fresh report of a worker everything is admitted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from events.conversations import Band
@@ -28,7 +28,9 @@ class Outlook:
 class FleetView:
     """Of one gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, models_by_alias: Mapping[str, str] | None = None) -> None:
+        """Workers report models by the engines' names for them, clients ask by theirs."""
+        self._models_by_alias = models_by_alias or {}
         self._reports: dict[str, tuple[float, Report]] = {}
 
     def heard(self, report: Report, now: float) -> None:
@@ -45,6 +47,7 @@ class FleetView:
 
     def outlook(self, model: str, band: Band, tenant: TenantId, now: float) -> Outlook | None:
         """None: nothing is known."""
+        model = self._models_by_alias.get(model, model)
         reports = [report for _, report in self.reports(now)]
         if not reports:
             return None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from processors.answers.engine import Engine, EngineFailed
@@ -19,7 +19,11 @@ ASK_SECONDS_MAX = 2.0
 class ServedModels:
     """Implements gateway.ports.Models. An engine that is away keeps the models it had."""
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(
+        self, engines: Sequence[Engine], models_by_alias: Mapping[str, str] | None = None
+    ) -> None:
+        """An alias is offered while its model is served, after all models."""
+        self._models_by_alias = models_by_alias or {}
         self._engines = tuple(engines)
         self._gone: list[Engine] = []
         self._changed = asyncio.Event()
@@ -31,7 +35,9 @@ class ServedModels:
         if not self._known:
             return None
         ordered = (self._known.get(engine.name, ()) for engine in self._engines)
-        return tuple(dict.fromkeys(model for models in ordered for model in models))
+        models = dict.fromkeys(model for models in ordered for model in models)
+        aliases = [name for name, model in self._models_by_alias.items() if model in models]
+        return tuple(dict.fromkeys((*models, *aliases)))
 
     def set_engines(self, engines: Sequence[Engine]) -> None:
         """These are the engines from now on; those that have gone are closed with the next look."""

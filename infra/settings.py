@@ -81,6 +81,26 @@ class EngineAddress(BaseModel):
         return EngineAddress(kind=self.kind, url=url)
 
 
+class ModelAlias(BaseModel):
+    """A name that clients may say for a model that engines serve."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    model: str
+
+    @classmethod
+    def parse(cls, text: str) -> ModelAlias:
+        """`name=model`."""
+        name, equals, model = (part.strip() for part in text.partition("="))
+        if not (name and equals and model):
+            raise ValueError(f"{text.strip()!r} should look like name=model")
+        return cls(name=name, model=model)
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.model}"
+
+
 class SettingsRefused(Exception):
     """The environment holds settings that cannot be used; `problems` has one sentence for each."""
 
@@ -109,6 +129,11 @@ class Settings(Limits, BaseSettings):
         description="comma-separated `tgi+http://host:port` or `openai+http://host:port/v1`, or "
         "with `dns` for `http`: an engine at each address of the name, looked up every 5 s; "
         "empty: the local engine",
+    )
+    model_aliases: Annotated[tuple[ModelAlias, ...], NoDecode] = Field(
+        (),
+        description="comma-separated `name=model`: names that clients may say for models that "
+        "engines serve; the same for every gateway and worker",
     )
     engine_port: int = Field(
         0, ge=0, le=65535, description="port of the local engine; 0: chosen once and kept"
@@ -183,6 +208,13 @@ class Settings(Limits, BaseSettings):
     def _engines(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(EngineAddress.parse(part) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _model_aliases(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ModelAlias.parse(part) for part in value.split(",") if part.strip())
         return value
 
     @field_validator("host", "engine_host")
@@ -273,6 +305,11 @@ class Settings(Limits, BaseSettings):
             if text:
                 out[f"{PREFIX}{field}".upper()] = text
         return out
+
+    @property
+    def models_by_alias(self) -> dict[str, str]:
+        """What engines call what clients may say. An alias of an alias is none."""
+        return {alias.name: alias.model for alias in self.model_aliases}
 
     def database_url(self, context: str) -> str:
         """A context's database, on settings that name one (see `servers.resolve`)."""

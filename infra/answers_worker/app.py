@@ -72,6 +72,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
         )
         self.watermarks = watermarks
         self._worker = worker
+        self._models = settings.models_by_alias
         self._bands = {topics.work(band): band for band in Band}
         work = self.topic(*topics.all_work, key_type=bytes, value_type=bytes)
         self.agent(work, name="answers", concurrency=1)(self._consume)
@@ -118,7 +119,7 @@ class AnswersApp(faust.App):  # type: ignore[misc]  # mypy skips faust
                     event.answer,
                     event.conversation,
                     recorded.meta.tenant,
-                    event.model,
+                    self._models.get(event.model, event.model),
                     place,
                     recorded.meta.traceparent,
                     trace.now_ns(),

@@ -42,6 +42,12 @@ def test_without_a_fresh_report_nothing_is_expected() -> None:
     assert outlook(report(waiting(1_000)), age=REPORT_SECONDS_MAX + 1) is None
 
 
+def test_an_alias_waits_as_its_model_does() -> None:
+    view = FleetView({"alias": MODEL})
+    view.heard(report(waiting(1_000)), 100.0)
+    assert view.outlook("alias", Band.DEFAULT, FLOOD, 100.0) == Outlook(100.0, None)
+
+
 def test_a_tenant_with_a_flood_waits_behind_it_and_others_do_not() -> None:
     flood = report(waiting(1_000))
     assert outlook(flood, tenant=FLOOD) == Outlook(100.0, None)

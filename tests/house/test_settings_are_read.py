@@ -7,6 +7,7 @@ from tests.house.test_house_rules import ROOT, tracked
 
 DEFINED_IN = {ROOT / "infra" / "settings.py", ROOT / "infra" / "limits.py"}
 DERIVED = {  # read through a property that settings.py or limits.py makes of it
+    "model_aliases": "models_by_alias",
     "redis_stream_expiry_seconds": "live_expiry_seconds",
     "conversations_database_url": "database_url(",
     "accounts_database_url": "database_url(",

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from events.codec import to_cloudevent
-from events.conversations import AnswerCancelRequested
+from events.conversations import AnswerCancelRequested, AnswerRequested, Band, Sampling
 from events.envelope import Meta, Recorded
 from events.ids import AnswerId, ConversationId, TenantId, fresh_id
 from events.topics import Topics
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.watermarks import Watermarks
-from infra.settings import Settings
+from infra.settings import ModelAlias, Settings
+from processors.answers.ports import Request
 
 PARTITION = 3
 
@@ -24,6 +25,7 @@ class Message:
     offset: int
     headers: Sequence[tuple[str, bytes]]
     value: bytes
+    timestamp: float | None = None
 
 
 @dataclass
@@ -57,9 +59,8 @@ class BrokenOnce:
             raise LookupError("a bug")
 
 
-def cancel(topic: str, offset: int) -> Message:
-    conversation = ConversationId(fresh_id())
-    meta = Meta(
+def meta_now() -> Meta:
+    return Meta(
         tenant=TenantId(fresh_id()),
         command="call:1",
         actor="test",
@@ -67,6 +68,11 @@ def cancel(topic: str, offset: int) -> Message:
         time=datetime.now(UTC),
         correlation=fresh_id(),
     )
+
+
+def cancel(topic: str, offset: int) -> Message:
+    conversation = ConversationId(fresh_id())
+    meta = meta_now()
     event = AnswerCancelRequested(conversation=conversation, answer=AnswerId(fresh_id()))
     _, headers, value = to_cloudevent(Recorded(fresh_id(), conversation, 1, meta, event))
     return Message(topic, PARTITION, offset, headers, value)
@@ -87,3 +93,43 @@ async def test_what_a_bug_has_kept_from_being_handled_is_not_acknowledged_and_ot
     await app._consume(Stream([cancel(topic, 7), cancel(topic, 8)]))
     assert worker.cancels == 2
     assert watermarks.watermark((topic, PARTITION)) == 7
+
+
+class Taking:
+    """A worker that takes requests."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+
+    def take(self, request: Request) -> None:
+        self.models.append(request.model)
+
+
+def asked_for(topic: str, offset: int, model: str) -> Message:
+    conversation = ConversationId(fresh_id())
+    meta = meta_now()
+    event = AnswerRequested(
+        conversation=conversation,
+        answer=AnswerId(fresh_id()),
+        parent=fresh_id(),
+        model=model,
+        band=Band.DEFAULT,
+        sampling=Sampling(max_tokens=1),
+        deadline_seconds=60,
+    )
+    _, headers, value = to_cloudevent(Recorded(fresh_id(), conversation, 1, meta, event))
+    return Message(topic, PARTITION, offset, headers, value)
+
+
+async def test_an_alias_is_the_engines_name_for_a_model_from_here_on() -> None:
+    topics, worker = Topics(), Taking()
+    app = AnswersApp(
+        Settings(kafka="127.0.0.1:9", model_aliases=(ModelAlias(name="said", model="served"),)),
+        topics,
+        worker,  # type: ignore[arg-type]  # nothing else is asked of it here
+        Watermarks(),
+        loop=asyncio.get_running_loop(),
+    )
+    topic = topics.all_work[0]
+    await app._consume(Stream([asked_for(topic, 7, "said"), asked_for(topic, 8, "other")]))
+    assert worker.models == ["served", "other"]

@@ -95,6 +95,13 @@ async def test_models_are_those_of_the_engines_that_are_there() -> None:
     assert second.closed.is_set()
 
 
+async def test_an_alias_is_offered_while_its_model_is_served() -> None:
+    served = ServedModels([FakeEngine("a", models=["one"])], {"say-one": "one", "say-two": "two"})
+    await served.refresh()
+    assert await served.ids() == ("one", "say-one")
+    await served.close()
+
+
 async def test_an_engine_behind_a_name_is_spoken_to() -> None:
     async with ReplayServer() as server:
         name = EngineAddress.parse(server.url.replace("http://127.0.0.1", "tgi+dns://localhost"))
