@@ -5,7 +5,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from commands.errors import Refused
-from gateway import answers, conversations, feed, health, histories, messages, search, usage
+from gateway import (
+    answers,
+    conversations,
+    feed,
+    fleet_page,
+    health,
+    histories,
+    messages,
+    search,
+    usage,
+)
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
@@ -43,6 +53,7 @@ def create_app(parts: Gateway) -> FastAPI:
         log,
         stored,
         models,
+        fleet_page,
         health,
     ):  # in the order of their traffic
         app.include_router(room.routes(desk))

@@ -90,6 +90,20 @@ def ps(
 
 
 @app.command()
+def fleet(
+    watch: Annotated[bool, typer.Option("--watch", help="until Ctrl-C")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="an object for programs")] = False,
+) -> None:
+    """Show engines, their breakers and load, what waits by band and tenant, and the workers.
+
+    With --json: an object {workers, engines, queues, served}; with --watch one a line each second.
+    """
+    from infra.cli.fleet import work
+
+    raise typer.Exit(told(lambda settings: work(settings, watch=watch, as_json=as_json)))
+
+
+@app.command()
 def doctor() -> None:
     """Say what is wrong with the set-up and what to do about it."""
     from infra.cli.doctor import doctor as work
