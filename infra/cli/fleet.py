@@ -27,7 +27,7 @@ LISTEN_SECONDS = 2.5
 LOOK_SECONDS = 0.5
 LOAD_BLOCKS = 10
 COLOURS = {"closed": "green", "half_open": "yellow", "open": "red"}
-NOBODY = "No worker reports: none runs, none has had anything to do lately, or Kafka is away."
+NOBODY = "No worker reports: none runs (see `thalweg ps`), or Kafka is away."
 
 Rows = dict[str, list[dict[str, Any]]]
 

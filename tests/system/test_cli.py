@@ -1,5 +1,6 @@
 """The verbs of `thalweg` against a whole installation, and what keys of other tenants may not."""
 
+import json
 import os
 import subprocess
 import sys
@@ -119,6 +120,24 @@ def test_what_belongs_to_another_tenant_is_not_found(
         assert again.json()["conversation"] != conversation
     assert '"kind":"finish"' in whole
     assert '49"' in whole
+
+
+def test_fleet_shows_the_engine_and_every_worker(numbered: RunningThalweg, http: Any) -> None:
+    done = numbered.cli("fleet", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    roles = [part["role"] for part in json.loads(numbered.cli("ps", "--json").stdout)]
+    workers = sum(role.startswith("answers") for role in roles)
+    assert len(found["workers"]) == workers > 0
+    (engine,) = found["engines"]
+    assert engine["breaker"] == "closed"
+    drawn = numbered.cli("fleet").stdout
+    assert "Engines" in drawn
+    assert "closed" in drawn
+    page = http.get("/api/fleet").json()
+    assert [one["name"] for one in page["engines"]] == ["1"]
+    assert len(page["workers"]) == workers
+    assert engine["name"] not in json.dumps(page)
 
 
 def test_doctor_finds_a_running_installation_well(numbered: RunningThalweg) -> None:
