@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table as RichTable
 
+FIRST_SECONDS_MAX = 10.0
+"""Until the first report comes: Kafka has to be reached as well."""
 LISTEN_SECONDS = 2.5
-"""Each worker says a report a second; one may be late."""
+"""After the first one: each worker says one a second, and one may be late."""
 LOOK_SECONDS = 0.5
 LOAD_BLOCKS = 10
 COLOURS = {"closed": "green", "half_open": "yellow", "open": "red"}
@@ -46,7 +48,7 @@ async def _show(settings: Settings, *, watch: bool, as_json: bool) -> None:
     fleet, reader = FleetView(), WorkersReader(settings.kafka_servers, Topics().workers)
     reading = asyncio.create_task(read_fleet(reader, fleet))
     try:
-        await asyncio.wait([reading], timeout=LISTEN_SECONDS)
+        await _listen(fleet, reading)
         if watch:
             await _watch(fleet, reading, as_json=as_json)
         else:
@@ -57,6 +59,16 @@ async def _show(settings: Settings, *, watch: bool, as_json: bool) -> None:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         await reader.close()
+
+
+async def _listen(fleet: FleetView, reading: asyncio.Task[None]) -> None:
+    """Until every worker has had the time to be heard."""
+    until = time.monotonic() + FIRST_SECONDS_MAX
+    while not reading.done() and time.monotonic() < until:
+        if fleet.reports(time.monotonic()):
+            await asyncio.wait([reading], timeout=LISTEN_SECONDS)
+            return
+        await asyncio.wait([reading], timeout=LOOK_SECONDS)
 
 
 async def _watch(fleet: FleetView, reading: asyncio.Task[None], *, as_json: bool) -> None:
