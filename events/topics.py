@@ -36,6 +36,11 @@ class Topics:
         return f"{self.prefix}.workers"
 
     @property
+    def decisions(self) -> str:
+        """What workers have decided about answers, and what they knew then."""
+        return f"{self.prefix}.decisions"
+
+    @property
     def answers_group(self) -> str:
         """The consumer group of the answering workers."""
         return f"{self.prefix}.answers"

@@ -13,6 +13,7 @@ from events.conversations import Band
 from events.ids import fresh_id
 from events.topics import Topics
 from infra.answers_worker.app import AnswersApp
+from infra.answers_worker.decisions_log import DecisionsLog
 from infra.answers_worker.tasks import Store, StoreRequests
 from infra.answers_worker.tokens import KafkaTokens
 from infra.answers_worker.transport import GroupRefused
@@ -111,6 +112,7 @@ async def run_answers(
     work = KafkaWork(bootstrap, topics, watermarks)
     workers = WorkersLog(bootstrap, topics.workers)
     name = f"{socket.gethostname()}-{os.getpid()}-{fresh_id().hex[-6:]}"
+    decisions = DecisionsLog(bootstrap, topics.decisions, name)
     names: Sequence[EngineAddress] = ()
     if engines is None:
         engines, names = open_engines(settings.engines, settings), settings.engines
@@ -120,6 +122,7 @@ async def run_answers(
         worker=name,
         partitions=settings.partitions,
         say=workers.say,
+        decide=decisions.say,
     )
     by_name = EnginesByName(names, settings, dispatcher.set_engines, engines=engines)
     worker = Worker(
@@ -131,7 +134,7 @@ async def run_answers(
         limits=worker_limits(settings),
     )
     try:
-        await asyncio.gather(tokens.start(), work.start(), workers.start())
+        await asyncio.gather(tokens.start(), work.start(), workers.start(), decisions.start())
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
             group.create_task(by_name.run())
@@ -143,6 +146,7 @@ async def run_answers(
         await work.close()
         await dispatcher.close()
         await workers.close()
+        await decisions.close()
 
 
 async def _consume(

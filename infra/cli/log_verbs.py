@@ -1,4 +1,4 @@
-"""The verbs that read the log: `replay`, `export` and `topics`."""
+"""The verbs that read the log: `replay`, `explain`, `export` and `topics`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 
 def add_to(app: typer.Typer) -> None:
     """Adds the verbs to the program's."""
-    for verb in (replay, export, topics):
+    for verb in (replay, explain, export, topics):
         app.command()(verb)
 
 
@@ -39,6 +39,19 @@ def replay(
     raise typer.Exit(
         work(load_settings(), stream, at=at, state=state, context=context, as_json=as_json)
     )
+
+
+def explain(
+    answer: Annotated[str, typer.Argument(help="the id of an answer, or of a completion")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell the story of an answer: where it waited, which engine was called, and why that one.
+
+    With --json: an object a line, {time, at_ms, what, words, worker, fields}.
+    """
+    from infra.cli.explain import explain as work
+
+    raise typer.Exit(work(load_settings(), answer, as_json=as_json))
 
 
 def export(

@@ -43,8 +43,9 @@ async def _found(settings: Settings) -> list[Topic]:
     names = Topics()
     domain = [names.domain(context) for context in CONTEXTS]
     groups = {names.answers_group: names.all_work, names.recorder_group: (names.tokens,)}
+    others = (names.tokens, names.workers, names.decisions)
     found, ends = await overview(
-        settings.kafka_servers, [*domain, *names.all_work, names.tokens, names.workers], groups
+        settings.kafka_servers, [*domain, *names.all_work, *others], groups
     )
     models = await asyncio.to_thread(_read_models, settings, domain, ends)
     sagas = await asyncio.to_thread(_sagas, settings, names, domain, ends)

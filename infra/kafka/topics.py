@@ -28,6 +28,7 @@ WORK_RETENTION_SECONDS_MIN = 7 * 86_400.0  # workers may be away for a week befo
 TOKENS_SEGMENT_SECONDS = (
     3_600.0  # whole segments are removed: so much later than the retention says
 )
+DECISIONS_SECONDS = 7 * 86_400.0  # whoever asks why, asks within days
 WORKERS_SECONDS = 3_600.0  # all read it from its end; the rest is for people
 MESSAGE_OVERHEAD_BYTES_MAX = 48_576  # headers, key and batch around the largest event
 REPLICAS = 3
@@ -133,7 +134,9 @@ def topic_configurations(topics: Topics, settings: TopicSettings) -> dict[str, d
     tokens["segment.ms"] = _milliseconds(TOKENS_SEGMENT_SECONDS)
     workers = {**shared, "retention.ms": _milliseconds(WORKERS_SECONDS)}
     workers["segment.ms"] = _milliseconds(WORKERS_SECONDS)
-    return {**made, topics.tokens: tokens, topics.workers: workers}
+    decisions = {**shared, **arrival, "retention.ms": _milliseconds(DECISIONS_SECONDS)}
+    made |= {topics.tokens: tokens, topics.workers: workers, topics.decisions: decisions}
+    return made
 
 
 async def make_topics(bootstrap: str, topics: Topics, settings: TopicSettings) -> list[str]:

@@ -7,6 +7,7 @@ from events.catalog import CONTEXTS, EVENT_CLASSES
 from events.conversations import AnswerAskedAgain, AnswerCancelRequested, AnswerRequested, Band
 from events.envelope import Event
 from events.topics import Topics
+from infra.schemas.decisions import decisions_schema
 from infra.schemas.events import headers_schema
 from infra.schemas.tokens import token_schemas
 from infra.schemas.workers import worker_schemas
@@ -51,6 +52,10 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
         topics.workers, "What answering workers say of themselves, for an hour.", kinds
     )
     operations["share"] = _operation("send", "workers", "The answering workers.")
+    channels["decisions"] = _channel(
+        topics.decisions, "What workers decided about answers, for a week.", ["decisions"]
+    )
+    operations["decide"] = _operation("send", "decisions", "The answering workers.")
     operations["hear"] = _operation("receive", "workers", "The answering workers, and gateways.")
     return {
         "asyncapi": "3.0.0",
@@ -77,6 +82,9 @@ def document(topics: Topics | None = None) -> dict[str, Any]:
                     f"tokens.{kind}": _record(f"tokens.{kind}", one, "the conversation's id")
                     for kind, one in token_schemas().items()
                 },
+                "decisions": _record(
+                    "decisions", decisions_schema(), "the answer's id, or the engine's name"
+                ),
                 **{
                     f"workers.{kind}": _record(f"workers.{kind}", one, "the worker's name")
                     for kind, one in worker_schemas().items()

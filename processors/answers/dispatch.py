@@ -14,6 +14,7 @@ from typing import Any
 
 from events.ids import AnswerId
 from events.workers import Report
+from processors.answers.decisions import Decisions, Say
 from processors.answers.engine import (
     CannotContinue,
     Engine,
@@ -87,10 +88,12 @@ class Dispatcher:
         worker: str = "alone",
         partitions: int = 1,
         say: Callable[[Statement], None] | None = None,
+        decide: Say | None = None,
         chance: random.Random | None = None,
     ) -> None:
         """`worker` shares the engines with others, by its part of `partitions`, and `say`s to them
-        what it lends and wants; without `say` it has all places of its own."""
+        what it lends and wants; without `say` it has all places of its own. `decide` is told of
+        each decision."""
         limits = limits or DispatchLimits()
         self._engines = {engine.name: engine for engine in engines}
         self._scheduler = Scheduler(
@@ -99,6 +102,7 @@ class Dispatcher:
             retries=limits.retries,
         )
         self._limits = limits
+        self._decisions = Decisions(decide)
         for name in self._engines:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
         self._leaving: dict[str, Seat] = {}
@@ -180,8 +184,10 @@ class Dispatcher:
         if refusal is None and not self._scheduler.queue.put(work, time.monotonic()):
             refusal = Overloaded("the worker's queue is full")
         if refusal is not None:
+            self._decisions.given_up(work.answer, str(refusal))
             came(refusal)
             return
+        self._decisions.queued(work, len(self._waiting))
         self._waiting[work.answer] = came
         self._go_soon()
 
@@ -216,8 +222,10 @@ class Dispatcher:
 
     def ended(self, dispatch: Dispatch, outcome: Outcome, used: int) -> None:
         """`used`: tokens, of the prompt and of what was said."""
-        now = time.monotonic()
+        now, before = time.monotonic(), dispatch.seat.breaker.state
         self._scheduler.ended(dispatch, outcome, used, now)
+        self._decisions.ended(dispatch, outcome, used)
+        self._decisions.breaker(dispatch.seat, before)
         if outcome is Outcome.FINISHED:
             self._served.note(dispatch.work.model, used, now)
         self._close_if_left(dispatch.seat.name)
@@ -262,9 +270,11 @@ class Dispatcher:
         if len(scheduler.queue) and self._tick is None:
             self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._ticked)
         for work, why in scheduler.given_up(now):
+            self._decisions.given_up(work.answer, why.value)
             self._waiting.pop(work.answer)(GivenUp(why))
         while (dispatch := scheduler.next(now)) is not None:
             scheduler.retries.called(now)
+            self._decisions.dispatched(dispatch)
             self._waiting.pop(dispatch.work.answer)(dispatch)
         self._figures.look()
         if self._places is not None:
@@ -281,6 +291,7 @@ class Dispatcher:
             refusal = None if work is None else self._refusal(work)
             if refusal is not None:
                 self._scheduler.queue.remove(answer)
+                self._decisions.given_up(answer, str(refusal))
                 self._waiting.pop(answer)(refusal)
 
     def _refusal(self, work: Queued) -> Exception | None:
@@ -322,7 +333,9 @@ class Dispatcher:
 
     async def _probe(self, engine: Engine, seat: Seat) -> None:
         healthy = await engine.healthy()
+        before = seat.breaker.state
         seat.breaker.probed(healthy=healthy, now=time.monotonic())
+        self._decisions.breaker(seat, before)
 
     async def _ask_models(self, engine: Engine, seat: Seat) -> None:
         began_at = time.monotonic()
@@ -334,9 +347,14 @@ class Dispatcher:
                 self._models_changed()
         except EngineFailed as error:
             if seat.models is None:
-                seat.breaker.failed(began_at, time.monotonic(), away=not error.reached)
+                self._engine_failed(seat, began_at, away=not error.reached)
             else:
                 self._models_at[seat.name] = time.monotonic()  # what it said before serves on
         except Exception:
-            seat.breaker.failed(began_at, time.monotonic(), away=True)
+            self._engine_failed(seat, began_at, away=True)
             raise
+
+    def _engine_failed(self, seat: Seat, began_at: float, *, away: bool) -> None:
+        before = seat.breaker.state
+        seat.breaker.failed(began_at, time.monotonic(), away=away)
+        self._decisions.breaker(seat, before)

@@ -1,0 +1,261 @@
+"""`thalweg explain`: the story of an answer, as the log has it: what was asked, where it waited,
+which engine was called and what was known then, and how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from events.codec import Undecodable
+from events.conversations import (
+    AnswerAskedAgain,
+    AnswerCancelRequested,
+    AnswerEnded,
+    AnswerRequested,
+)
+from events.decisions import (
+    BreakerChanged,
+    CallEnded,
+    Candidate,
+    Decision,
+    WasDispatched,
+    WasGivenUp,
+    WasQueued,
+    decode_decided,
+)
+from events.envelope import Recorded
+from events.topics import Topics
+from gateway.log.ports import Wanted
+from infra.cli.log_reading import FAILED, WrongArgument, events_of, exit_status, opened
+from infra.event_store import open_conversation_store
+from infra.kafka.consumer import LogReader
+from infra.kafka.offsets import QueryFailed
+from infra.partitions import partition_of
+from infra.servers import resolve
+from infra.settings import Settings
+
+BEFORE_SECONDS = 60
+"""Decisions are looked for from so long before the request: the clocks of machines differ."""
+RECORDS_PER_READ_MAX = 500
+READ_SECONDS_MAX = 2.0
+RECORDS_MAX = 1_000_000
+"""That are looked through; a partition of the topic has some for each of its answers of a week."""
+
+ABOUT = AnswerRequested | AnswerAskedAgain | AnswerCancelRequested | AnswerEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One moment of the story."""
+
+    at_ms: int
+    what: str
+    """The event's or decision's kind."""
+    words: str
+    worker: str | None
+    fields: dict[str, Any]
+
+
+def explain(settings: Settings, answer: str, *, as_json: bool) -> int:
+    """Returns the exit status: 1 if there is no such answer."""
+
+    async def work() -> int:
+        id_ = _answer_of(answer)
+        resolved = resolve(settings)
+        asked = await _events(resolved, id_)
+        if not asked:
+            print(
+                f"There is no answer {id_}; `thalweg replay` shows a conversation.", file=sys.stderr
+            )
+            return FAILED
+        lines = [_event_line(one) for one in asked]
+        since_ms = min(line.at_ms for line in lines) - 1_000 * BEFORE_SECONDS
+        try:
+            lines += [line async for line in _decisions(resolved, id_, since_ms)]
+        except QueryFailed as error:
+            print(f"Kafka does not say what was decided: {error}.", file=sys.stderr)
+        lines.sort(key=lambda line: line.at_ms)
+        _print(lines, as_json=as_json)
+        return 0
+
+    return exit_status(work())
+
+
+def _answer_of(text: str) -> UUID:
+    try:
+        return UUID(text.removeprefix("chatcmpl-"))
+    except ValueError:
+        raise WrongArgument(f"{text!r} is not the id of an answer, which is a UUID") from None
+
+
+async def _events(settings: Settings, answer: UUID) -> Sequence[Recorded]:
+    store = await open_conversation_store(settings.database_url("conversations"))
+    try:
+        row = await store.find_answer(answer)
+    finally:
+        await store.close()
+    if row is None:
+        return []
+    async with opened(settings, "conversations") as log:
+        return [
+            one.recorded
+            async for one in events_of(log, Wanted(stream=row.conversation))
+            if isinstance(one.recorded.event, ABOUT) and one.recorded.event.answer == answer
+        ]
+
+
+async def _decisions(settings: Settings, answer: UUID, since_ms: int) -> Any:
+    """Yields lines, of one partition, up to its end as it is now. Raises QueryFailed."""
+    topic, partition = Topics().decisions, partition_of(answer, settings.partitions)
+    reader = LogReader(settings.kafka_servers, client_id="thalweg-explain")
+    try:
+        first = (await reader.offsets_for_time(topic, {partition: max(0, since_ms)}))[partition]
+        end = (await reader.end_offsets(topic, [partition]))[partition]
+        await reader.assign({(topic, partition): first})
+        following, looked_through = first, 0
+        while following < end and looked_through < RECORDS_MAX:
+            records = await reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
+            for record in records:
+                following, looked_through = record.offset + 1, looked_through + 1
+                if record.key == str(answer).encode():
+                    for line in _decision_lines(record.value):
+                        yield line
+    finally:
+        await reader.close()
+
+
+def _decision_lines(value: bytes | None) -> Iterator[Line]:
+    try:
+        decided = decode_decided(value)
+    except Undecodable:
+        return
+    for one in decided.decisions:
+        yield Line(one.at_ms, one.KIND, words_of(one), decided.worker, _plain(asdict(one)))
+
+
+def _event_line(recorded: Recorded) -> Line:
+    event = recorded.event
+    match event:
+        case AnswerRequested():
+            words = (
+                f"asked for: model {event.model}, band {event.band.value}, "
+                f"{event.deadline_seconds:g} s to answer"
+            )
+        case AnswerAskedAgain():
+            words = "asked for again: it was open past its deadline"
+        case AnswerCancelRequested():
+            words = "a cancel was asked for"
+        case AnswerEnded():
+            used = event.usage.completion_tokens
+            words = f"ended: {event.kind.value} ({event.reason}), {used} tokens"
+        case _:
+            words = event.TYPE
+    at_ms = int(recorded.meta.time.timestamp() * 1_000)
+    fields = {"position": recorded.position, "command": recorded.meta.command}
+    return Line(at_ms, event.TYPE.rpartition(".")[2], words, None, fields)
+
+
+def words_of(decision: Decision) -> str:
+    match decision:
+        case WasQueued():
+            begun = ", a part of it was shown" if decision.begun else ""
+            return (
+                f"queued behind {decision.ahead} (band {decision.band}, {decision.tokens} tokens, "
+                f"{decision.seconds_left:.1f} s left{begun})"
+            )
+        case WasDispatched():
+            return (
+                f"sent to {decision.engine} after {_ms(decision.waited_seconds)}: {_why(decision)}"
+            )
+        case CallEnded():
+            return (
+                f"{decision.engine}: {OUTCOMES.get(decision.outcome, decision.outcome)} after "
+                f"{_ms(decision.seconds)}, {decision.tokens} tokens"
+            )
+        case WasGivenUp():
+            return f"given up: {WHYS.get(decision.why, decision.why)}"
+        case BreakerChanged():
+            return (
+                f"the breaker of {decision.engine} went from {decision.before} to {decision.after}"
+            )
+
+
+OUTCOMES = {
+    "finished": "finished",
+    "failed": "failed",
+    "away": "could not be reached",
+    "full": "had no room",
+    "let_go": "was let go of (a cancel, a deadline, or the request was refused)",
+}
+WHYS = {
+    "deadline": "its deadline passed while it waited",
+    "contended": "engines were busy with others for longer than its band may wait",
+    "no_capacity": "no engine took calls for too long",
+}
+
+
+def _why(decision: WasDispatched) -> str:
+    known = "; ".join(_known(one) for one in decision.candidates)
+    match decision.because:
+        case "prefix":
+            return f"it spoke last in this conversation and had room ({known})"
+        case "only":
+            return f"no other had room ({known})"
+        case "less_loaded":
+            return f"the less loaded of two ({known})"
+        case because:
+            return f"{because} ({known})"
+
+
+def _known(one: Candidate) -> str:
+    own = f"{one.engine} {one.load:.0%} full, {one.in_flight} calls of ours"
+    if one.age_seconds is None:
+        return f"{own}, nothing lately from itself"
+    said = {"queued": one.queued, "running": one.running, "tokens": one.tokens}
+    told = ", ".join(f"{value} {name}" for name, value in said.items() if value is not None)
+    return f"{own}, {told} by itself {_ms(one.age_seconds)} before"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, UUID) else value
+        for name, value in fields.items()
+        if name != "at_ms"
+    }
+
+
+def _print(lines: Sequence[Line], *, as_json: bool) -> None:
+    if as_json:
+        for line in lines:
+            print(json.dumps({"time": _time(line.at_ms).isoformat(), **asdict(line)}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for line in lines:
+        table.add_row(
+            f"{_time(line.at_ms):%H:%M:%S.%f}"[:-3],
+            f"+{(line.at_ms - lines[0].at_ms) / 1_000:.3f} s",
+            Text(line.words, overflow="fold"),
+        )
+    console = Console()
+    console.print(f"Since {_time(lines[0].at_ms):%Y-%m-%d %H:%M:%S} UTC:")
+    console.print(table)
+    if not any(line.worker for line in lines):
+        console.print("No worker's decisions are left: they are kept for a week.")
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC)
