@@ -15,6 +15,7 @@ from tests.fixtures.processes import ROOT, free_port, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import client
 
+ASKED = {"model": "numbered", "messages": [{"role": "user", "content": "tokens=3"}]}
 REVOKED_SECONDS_MAX = 5
 """As docs/api.md says."""
 
@@ -138,6 +139,31 @@ def test_fleet_shows_the_engine_and_every_worker(numbered: RunningThalweg, http:
     assert [one["name"] for one in page["engines"]] == ["1"]
     assert len(page["workers"]) == workers
     assert engine["name"] not in json.dumps(page)
+
+
+def test_explain_tells_where_an_answer_waited_and_who_gave_it(
+    numbered: RunningThalweg, http: Any
+) -> None:
+    asked = http.post("/v1/chat/completions", json=ASKED)
+    assert asked.status_code == 200, asked.text
+    answer = asked.json()["id"]
+
+    def story() -> list[dict[str, Any]]:
+        told = numbered.cli("explain", answer, "--json")
+        assert told.returncode == 0, told.stderr
+        return [json.loads(line) for line in told.stdout.splitlines()]
+
+    wanted = ["answer_requested", "queued", "dispatched", "call_ended", "answer_ended"]
+    wait_for(lambda: sorted(line["what"] for line in story()) == sorted(wanted), "its story")
+    by_kind = {line["what"]: line["fields"] for line in story()}
+    assert by_kind["dispatched"]["because"] == "only"
+    assert by_kind["call_ended"]["outcome"] == "finished"
+    told = numbered.cli("explain", answer).stdout
+    assert "queued behind 0" in told
+    assert "ended: finish (stop)" in told
+    nobody = numbered.cli("explain", str(uuid4()))
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert "There is no answer" in nobody.stderr
 
 
 def test_doctor_finds_a_running_installation_well(numbered: RunningThalweg) -> None:

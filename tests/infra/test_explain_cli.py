@@ -1,0 +1,54 @@
+"""The words of `thalweg explain`."""
+
+from uuid import uuid4
+
+import pytest
+
+from events.decisions import (
+    BreakerChanged,
+    CallEnded,
+    Candidate,
+    Decision,
+    WasDispatched,
+    WasGivenUp,
+    WasQueued,
+)
+from infra.cli.explain import words_of
+
+ANSWER = uuid4()
+QUIET = Candidate("e1", 0.25, 9, None, None, None, None)
+TELLS = Candidate("e2", 0.5, 3, 4, 12, None, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (
+            WasQueued(1, ANSWER, "flex", "m", 120, 30.0, True, 7),
+            "queued behind 7 (band flex, 120 tokens, 30.0 s left, a part of it was shown)",
+        ),
+        (
+            WasDispatched(1, ANSWER, "e1", "less_loaded", 0.02, (QUIET, TELLS)),
+            "sent to e1 after 20 ms: the less loaded of two (e1 25% full, 9 calls of ours, nothing "
+            "lately from itself; e2 50% full, 3 calls of ours, 4 queued, 12 running by itself "
+            "250 ms before)",
+        ),
+        (
+            WasDispatched(1, ANSWER, "e1", "prefix", 1.5, (QUIET,)),
+            "sent to e1 after 1.5 s: it spoke last in this conversation and had room (e1 25% full, "
+            "9 calls of ours, nothing lately from itself)",
+        ),
+        (CallEnded(1, ANSWER, "e1", "failed", 33, 2.0), "e1: failed after 2.0 s, 33 tokens"),
+        (CallEnded(1, ANSWER, "e1", "a new one", 0, 0.5), "e1: a new one after 500 ms, 0 tokens"),
+        (
+            WasGivenUp(1, ANSWER, "deadline"),
+            "given up: its deadline passed while it waited",
+        ),
+        (
+            BreakerChanged(1, "e1", "closed", "open"),
+            "the breaker of e1 went from closed to open",
+        ),
+    ],
+)
+def test_each_decision_is_a_sentence(decision: Decision, words: str) -> None:
+    assert words_of(decision) == words
