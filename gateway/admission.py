@@ -55,7 +55,7 @@ class AdmissionControl:
             raise NoEngine(model, out_seconds, ENGINE_RETRY_SECONDS)
         contended = self._limits.contended_seconds_max.get(band, deadline_seconds)
         wait_max = min(contended, deadline_seconds)
-        if outlook.wait_seconds > wait_max:
+        if outlook.wait_seconds is not None and outlook.wait_seconds > wait_max:
             raise FleetContended(band.value, outlook.wait_seconds, wait_max)
 
     async def admit(self, tenant: UUID, answer: UUID) -> None:

@@ -19,8 +19,9 @@ FIRST_TO_LAST = (Band.PRIORITY, Band.DEFAULT, Band.FLEX)
 class Outlook:
     """Of a request that would be accepted now."""
 
-    wait_seconds: float
-    """For an engine, at the rate at which the last seconds' were finished."""
+    wait_seconds: float | None
+    """For an engine, at the rate at which the last seconds' were finished; None: others wait, and
+    none was."""
     out_seconds: float | None
     """How long no engine of its model has taken a call; None: one takes calls, or may."""
 
@@ -59,7 +60,8 @@ class FleetView:
             if served.model == model
         )
         ahead = _ahead(waits, band, tenant)
-        return Outlook(ahead / rate if rate else 0.0, _out(reports, model))
+        wait = 0.0 if not ahead else ahead / rate if rate else None
+        return Outlook(wait, _out(reports, model))
 
 
 def _ahead(waits: Sequence[QueueReport], band: Band, tenant: TenantId) -> float:
@@ -69,7 +71,8 @@ def _ahead(waits: Sequence[QueueReport], band: Band, tenant: TenantId) -> float:
     first = sum(line.waiting for line in waits if line.band in before)
     own_band = [line for line in waits if line.band is band]
     own = sum(line.waiting for line in own_band if line.tenant == tenant)
-    others = len({line.tenant for line in own_band if line.tenant != tenant})
+    others = len({line.tenant for line in own_band if line.tenant not in (tenant, None)})
+    others += sum(line.waiting for line in own_band if line.tenant is None)  # each may be another
     in_turns = own + (own + 1) * others
     return first + min(sum(line.waiting for line in own_band), in_turns)
 

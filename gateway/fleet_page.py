@@ -42,6 +42,7 @@ def waits(fleet: FleetView, tenant: TenantId, now: float) -> list[dict[str, Any]
         for band in FIRST_TO_LAST:
             outlook = fleet.outlook(model, band, tenant, now)
             if outlook is not None:
-                wait = round(outlook.wait_seconds, 1)
+                known = outlook.wait_seconds
+                wait = None if known is None else round(known, 1)
                 lines.append({"model": model, "band": band, "wait_seconds": wait})
     return lines

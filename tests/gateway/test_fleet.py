@@ -71,7 +71,13 @@ def test_a_later_report_replaces_the_one_before() -> None:
 
 
 def test_without_a_rate_no_wait_is_foretold() -> None:
-    assert outlook(report(waiting(100), rate=0.0), tenant=FLOOD) == Outlook(0.0, None)
+    assert outlook(report(waiting(100), rate=0.0), tenant=FLOOD) == Outlook(None, None)
+    assert outlook(report(rate=0.0)) == Outlook(0.0, None), "nobody is before it"
+
+
+def test_tenants_without_a_line_of_their_own_are_each_waited_for() -> None:
+    rest = replace(waiting(30), tenant=None)
+    assert outlook(report(waiting(1_000), rest)) == Outlook(3.1, None)
 
 
 @pytest.mark.parametrize(
