@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 PORT_MAX = 65_535
-ENGINE_SCHEMES = ("http", "https", "dns")
+ENGINE_SCHEMES = ("http", "https", "dns", "srv")
 
 _NAME = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*)?)*\.?"
@@ -17,7 +17,8 @@ _NAME = re.compile(
 _ONLY_NUMBERS = re.compile(r"[0-9.]+")
 _ENGINE_FORM = (
     "should look like tgi+http://host:port or openai+http://host:port/v1, or, for a name with an "
-    "engine at each of its addresses, tgi+dns://host:port or openai+dns://host:port/v1"
+    "engine at each of its addresses, tgi+dns://host:port or openai+dns://host:port/v1; or, for "
+    "one with SRV records, tgi+srv://_tgi._tcp.host or openai+srv://_openai._tcp.host/v1"
 )
 _ENCODED = "percent-encode what is not a letter or a digit in a user name or password"
 
@@ -52,6 +53,8 @@ def check_engine(text: str) -> tuple[str, str]:
         raise ValueError(f"{text!r} has no port from 1 to {PORT_MAX}; it {_ENGINE_FORM}")
     if parts.scheme == "dns" and parts.port is None:
         raise ValueError(f"{text!r} names no port; it {_ENGINE_FORM}")
+    if parts.scheme == "srv" and parts.port is not None:
+        raise ValueError(f"{text!r} names a port, which SRV records do; it {_ENGINE_FORM}")
     return kind, url.rstrip("/")
 
 

@@ -55,7 +55,8 @@ class EngineAddress(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> EngineAddress:
-        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too, and dns for a name."""
+        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too, and dns or srv for a
+        name."""
         kind, url = addresses.check_engine(text.strip())
         return cls(kind="tgi" if kind == "tgi" else "openai", url=url)
 
@@ -64,20 +65,24 @@ class EngineAddress(BaseModel):
 
     @property
     def is_name(self) -> bool:
-        """Engines are at all addresses that DNS gives for it, by http."""
-        return self.url.startswith("dns://")
+        """Engines are at all places that DNS gives for it, by http."""
+        return self.url.startswith(("dns://", "srv://"))
+
+    @property
+    def has_services(self) -> bool:
+        """It is a name with SRV records, which say hosts and ports."""
+        return self.url.startswith("srv://")
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        """Of a name."""
+        """Of a name; the port is 0 if its SRV records say ports."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or 0
 
-    def at(self, ip: str) -> EngineAddress:
+    def at(self, ip: str, port: int) -> EngineAddress:
         """The engine at one address of a name."""
-        parts = urlsplit(self.url)
         host = f"[{ip}]" if ":" in ip else ip
-        url = parts._replace(scheme="http", netloc=f"{host}:{parts.port}").geturl()
+        url = urlsplit(self.url)._replace(scheme="http", netloc=f"{host}:{port}").geturl()
         return EngineAddress(kind=self.kind, url=url)
 
 
@@ -127,7 +132,8 @@ class Settings(Limits, BaseSettings):
     engines: Annotated[tuple[EngineAddress, ...], NoDecode] = Field(
         (),
         description="comma-separated `tgi+http://host:port` or `openai+http://host:port/v1`, or "
-        "with `dns` for `http`: an engine at each address of the name, looked up every 5 s; "
+        "with `dns` for `http`: an engine at each address of the name, looked up every 5 s; or "
+        "`tgi+srv://_tgi._tcp.host`: at each of its SRV records; "
         "empty: the local engine",
     )
     model_aliases: Annotated[tuple[ModelAlias, ...], NoDecode] = Field(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from infra.checks.findings import Finding
+from infra.engines.names import found_at
 from infra.settings import EngineAddress, Settings
 
 PROBE_SECONDS_MAX = 30
@@ -24,14 +25,13 @@ def engines(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_all(name: EngineAddress) -> Iterator[Finding]:
-    host, port = name.host_and_port
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as problem:
+        found = asyncio.run(found_at(name))
+    except (OSError, UnicodeError) as problem:
         yield Finding(f"the name {name}: {problem}", TODO)
         return
-    for ip in sorted({str(address[0]) for _, _, _, _, address in found}):
-        yield _check(name.at(ip))
+    for engine in found:
+        yield _check(engine)
 
 
 def _check(engine: EngineAddress) -> Finding:

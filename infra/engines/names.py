@@ -1,7 +1,9 @@
 """Engines behind names: one engine for each address that DNS gives, asked for again and again.
 
 The system's own resolver is used (`getaddrinfo`: hosts file, search list, caches), so that a name
-means here what it means to every other program of the machine. A name that cannot be resolved, or
+means here what it means to every other program of the machine. It knows no SRV records: those are
+asked of the name servers of resolv.conf. Of them the ones of the first priority count, whatever
+their weights: how loaded an engine is says more. A name that cannot be resolved, or
 that has no address, keeps the engines that it had: an outage of DNS is none of the engines.
 """
 
@@ -9,11 +11,15 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from infra.engines import open_engine
 from infra.limits import Limits
 from infra.settings import EngineAddress
 from processors.answers.engine import Engine
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
 
 log = logging.getLogger("thalweg.engines")
 
@@ -26,6 +32,15 @@ RESOLVE_FIRST_SECONDS = 0.5
 ADDRESSES_MAX = 256
 """Of one name; any more are left out, in their order."""
 
+SRV_SECONDS_MAX = 5.0
+"""Until the name servers' answer; then the engines stay as they were."""
+
+Service = tuple[int, str, int]
+"""Priority, host and port of an SRV record."""
+
+Services = Callable[[str], Awaitable[Sequence[Service]]]
+"""The SRV records of a name. Raises OSError."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The IP addresses of a host for connections to a port. Raises OSError."""
 
@@ -35,6 +50,32 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for _, _, _, _, address in found]
+
+
+async def services(name: str, resolver: "Resolver | None" = None) -> Sequence[Service]:
+    """By the name servers of resolv.conf, or a resolver of one's own."""
+    from dns.asyncresolver import Resolver
+    from dns.exception import DNSException
+
+    try:
+        found = await (resolver or Resolver()).resolve(name, "SRV", lifetime=SRV_SECONDS_MAX)
+    except DNSException as error:
+        raise OSError(f"no SRV records of {name}: {error!r}") from error
+    return [(each.priority, each.target.to_text(omit_final_dot=True), each.port) for each in found]
+
+
+async def found_at(
+    name: EngineAddress, resolve: Resolve = resolve, services: Services = services
+) -> tuple[EngineAddress, ...]:
+    """The engines behind a name now. Raises OSError, UnicodeError."""
+    host, port = name.host_and_port
+    if name.has_services:
+        records = sorted(await services(host))[:ADDRESSES_MAX]
+        targets = [(host, port) for first, host, port in records if first == records[0][0]]
+    else:
+        targets = [(host, port)]
+    places = {(ip, port) for host, port in targets for ip in await resolve(host, port)}
+    return tuple(name.at(ip, port) for ip, port in sorted(places)[:ADDRESSES_MAX])
 
 
 class EnginesByName:
@@ -48,11 +89,13 @@ class EnginesByName:
         *,
         engines: Sequence[Engine] = (),
         resolve: Resolve = resolve,
+        services: Services = services,
     ) -> None:
         """`engines`: those that were opened for the addresses that are no names. `tell` is given
         all engines whenever they have changed, and closes those that are gone."""
         self._names = [address for address in addresses if address.is_name]
-        self._limits, self._tell, self._resolve = limits, tell, resolve
+        self._limits, self._tell = limits, tell
+        self._resolve, self._services = resolve, services
         self._fixed = tuple(engines)
         self._found: dict[EngineAddress, tuple[EngineAddress, ...]] = {}
         self._opened: Mapping[EngineAddress, Engine] = {}
@@ -71,13 +114,11 @@ class EnginesByName:
 
     async def look(self, name: EngineAddress) -> None:
         """Resolves it once."""
-        host, port = name.host_and_port
         try:
-            ips = sorted(set(await self._resolve(host, port)))[:ADDRESSES_MAX]
+            found = await found_at(name, self._resolve, self._services)
         except (OSError, UnicodeError) as error:
             log.warning("a name of engines has no address", extra={"error": repr(error)})
             return
-        found = tuple(name.at(ip) for ip in ips)
         if found and found != self._found.get(name):
             log.info(
                 "engines behind a name changed", extra={"engines": [str(one) for one in found]}
