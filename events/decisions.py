@@ -42,8 +42,8 @@ class WasQueued:
     """Until its deadline."""
     begun: bool
     """A part of it was shown already."""
-    ahead: int
-    """How many others waited at this worker."""
+    others: int
+    """That waited at this worker, of all bands and models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class CallEnded:
     tokens: int
     """Of the prompt and of what was said."""
     seconds: float
+    error: str = ""
+    """What kind of failure it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from events.codec import Undecodable
 from events.conversations import (
     AnswerAskedAgain,
     AnswerCancelRequested,
@@ -27,25 +26,17 @@ from events.decisions import (
     WasDispatched,
     WasGivenUp,
     WasQueued,
-    decode_decided,
 )
 from events.envelope import Recorded
-from events.topics import Topics
 from gateway.log.ports import Wanted
+from infra.cli.decided import Unread, decided_about
 from infra.cli.log_reading import FAILED, WrongArgument, events_of, exit_status, opened
 from infra.event_store import open_conversation_store
-from infra.kafka.consumer import LogReader
-from infra.kafka.offsets import QueryFailed
-from infra.partitions import partition_of
 from infra.servers import resolve
 from infra.settings import Settings
 
 BEFORE_SECONDS = 60
 """Decisions are looked for from so long before the request: the clocks of machines differ."""
-RECORDS_PER_READ_MAX = 500
-READ_SECONDS_MAX = 2.0
-RECORDS_MAX = 1_000_000
-"""That are looked through; a partition of the topic has some for each of its answers of a week."""
 
 ABOUT = AnswerRequested | AnswerAskedAgain | AnswerCancelRequested | AnswerEnded
 
@@ -77,9 +68,13 @@ def explain(settings: Settings, answer: str, *, as_json: bool) -> int:
         lines = [_event_line(one) for one in asked]
         since_ms = min(line.at_ms for line in lines) - 1_000 * BEFORE_SECONDS
         try:
-            lines += [line async for line in _decisions(resolved, id_, since_ms)]
-        except QueryFailed as error:
-            print(f"Kafka does not say what was decided: {error}.", file=sys.stderr)
+            async for line in _decisions(resolved, id_, since_ms):
+                lines.append(line)  # noqa: PERF401  # what was read before an error counts
+        except Unread as error:
+            print(f"Some decisions may be missing: {error}.", file=sys.stderr)
+        else:
+            if not any(line.worker for line in lines):
+                print("No worker's decisions are left: they are kept for a week.", file=sys.stderr)
         lines.sort(key=lambda line: line.at_ms)
         _print(lines, as_json=as_json)
         return 0
@@ -110,33 +105,26 @@ async def _events(settings: Settings, answer: UUID) -> Sequence[Recorded]:
         ]
 
 
-async def _decisions(settings: Settings, answer: UUID, since_ms: int) -> Any:
-    """Yields lines, of one partition, up to its end as it is now. Raises QueryFailed."""
-    topic, partition = Topics().decisions, partition_of(answer, settings.partitions)
-    reader = LogReader(settings.kafka_servers, client_id="thalweg-explain")
-    try:
-        first = (await reader.offsets_for_time(topic, {partition: max(0, since_ms)}))[partition]
-        end = (await reader.end_offsets(topic, [partition]))[partition]
-        await reader.assign({(topic, partition): first})
-        following, looked_through = first, 0
-        while following < end and looked_through < RECORDS_MAX:
-            records = await reader.read(RECORDS_PER_READ_MAX, READ_SECONDS_MAX)
-            for record in records:
-                following, looked_through = record.offset + 1, looked_through + 1
-                if record.key == str(answer).encode():
-                    for line in _decision_lines(record.value):
-                        yield line
-    finally:
-        await reader.close()
+async def _decisions(settings: Settings, answer: UUID, since_ms: int) -> AsyncIterator[Line]:
+    """Those about the answer, then what became meanwhile of the engines that it was sent to. Raises
+    Unread."""
+    engines: dict[str, None] = {}
+    until_ms = since_ms
+    async for decided in decided_about(settings, str(answer), since_ms):
+        for one in decided.decisions:
+            until_ms = max(until_ms, one.at_ms)
+            if isinstance(one, WasDispatched):
+                engines[one.engine] = None
+            yield _decision_line(decided.worker, one)
+    for engine in engines:
+        async for decided in decided_about(settings, engine, since_ms):
+            for one in decided.decisions:
+                if isinstance(one, BreakerChanged) and one.at_ms <= until_ms:
+                    yield _decision_line(decided.worker, one)
 
 
-def _decision_lines(value: bytes | None) -> Iterator[Line]:
-    try:
-        decided = decode_decided(value)
-    except Undecodable:
-        return
-    for one in decided.decisions:
-        yield Line(one.at_ms, one.KIND, words_of(one), decided.worker, _plain(asdict(one)))
+def _decision_line(worker: str, one: Decision) -> Line:
+    return Line(one.at_ms, one.KIND, words_of(one), worker, _plain(asdict(one)))
 
 
 def _event_line(recorded: Recorded) -> Line:
@@ -166,17 +154,18 @@ def words_of(decision: Decision) -> str:
         case WasQueued():
             begun = ", a part of it was shown" if decision.begun else ""
             return (
-                f"queued behind {decision.ahead} (band {decision.band}, {decision.tokens} tokens, "
-                f"{decision.seconds_left:.1f} s left{begun})"
+                f"queued, where {decision.others} others waited (band {decision.band}, "
+                f"{decision.tokens} tokens, {decision.seconds_left:.1f} s left{begun})"
             )
         case WasDispatched():
             return (
                 f"sent to {decision.engine} after {_ms(decision.waited_seconds)}: {_why(decision)}"
             )
         case CallEnded():
+            kind = f" ({decision.error})" if decision.error else ""
             return (
-                f"{decision.engine}: {OUTCOMES.get(decision.outcome, decision.outcome)} after "
-                f"{_ms(decision.seconds)}, {decision.tokens} tokens"
+                f"{decision.engine}: {OUTCOMES.get(decision.outcome, decision.outcome)}{kind} "
+                f"after {_ms(decision.seconds)}, {decision.tokens} tokens"
             )
         case WasGivenUp():
             return f"given up: {WHYS.get(decision.why, decision.why)}"
@@ -253,8 +242,6 @@ def _print(lines: Sequence[Line], *, as_json: bool) -> None:
     console = Console()
     console.print(f"Since {_time(lines[0].at_ms):%Y-%m-%d %H:%M:%S} UTC:")
     console.print(table)
-    if not any(line.worker for line in lines):
-        console.print("No worker's decisions are left: they are kept for a week.")
 
 
 def _time(at_ms: int) -> datetime:

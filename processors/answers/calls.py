@@ -109,7 +109,7 @@ class _Speaking:
 
     async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         engine = self._dispatcher.engine(self._dispatch.seat.name)
-        outcome, tokens, finished = Outcome.LET_GO, 0, None
+        outcome, tokens, finished, kind = Outcome.LET_GO, 0, None, ""
         stream = engine.generate(self._prompt)
         try:
             async for item in stream:
@@ -121,6 +121,7 @@ class _Speaking:
                 yield item
         except EngineFailed as error:
             outcome = Outcome.FAILED if error.reached else Outcome.AWAY
+            kind = error.kind
             raise
         except Overloaded:
             outcome = Outcome.FULL
@@ -130,7 +131,7 @@ class _Speaking:
                 await _close(stream)
             finally:
                 used = tokens + self._prompt_tokens(finished)
-                self._dispatcher.ended(self._dispatch, outcome, used)
+                self._dispatcher.ended(self._dispatch, outcome, used, kind)
 
     def _prompt_tokens(self, finished: Finished | None) -> int:
         """As the engine counted them, else about; none if it did not get to them."""

@@ -31,7 +31,7 @@ class Decisions:
     def __init__(self, say: Say | None = None) -> None:
         self._say = say or _nobody
 
-    def queued(self, work: Queued, ahead: int) -> None:
+    def queued(self, work: Queued, others: int) -> None:
         self._say(
             WasQueued(
                 now_ms(),
@@ -41,7 +41,7 @@ class Decisions:
                 work.tokens,
                 round(work.deadline - time.monotonic(), 3),
                 work.begun,
-                ahead,
+                others,
             )
         )
 
@@ -57,10 +57,10 @@ class Decisions:
             )
         )
 
-    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int) -> None:
+    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, error: str) -> None:
         seconds = round(time.monotonic() - dispatch.began_at, 4)
         answer, engine = dispatch.work.answer, dispatch.seat.name
-        self._say(CallEnded(now_ms(), answer, engine, outcome.value, used, seconds))
+        self._say(CallEnded(now_ms(), answer, engine, outcome.value, used, seconds, error))
 
     def given_up(self, answer: AnswerId, why: str) -> None:
         self._say(WasGivenUp(now_ms(), answer, why))

@@ -220,11 +220,11 @@ class Dispatcher:
     def may_retry(self) -> bool:
         return self._scheduler.retries.take(time.monotonic())
 
-    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int) -> None:
-        """`used`: tokens, of the prompt and of what was said."""
+    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, error: str = "") -> None:
+        """`used`: tokens, of the prompt and of what was said. `error`: the kind of a failure."""
         now, before = time.monotonic(), dispatch.seat.breaker.state
         self._scheduler.ended(dispatch, outcome, used, now)
-        self._decisions.ended(dispatch, outcome, used)
+        self._decisions.ended(dispatch, outcome, used, error)
         self._decisions.breaker(dispatch.seat, before)
         if outcome is Outcome.FINISHED:
             self._served.note(dispatch.work.model, used, now)

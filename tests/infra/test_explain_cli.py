@@ -25,7 +25,8 @@ TELLS = Candidate("e2", 0.5, 3, 4, 12, None, 0.25)
     [
         (
             WasQueued(1, ANSWER, "flex", "m", 120, 30.0, True, 7),
-            "queued behind 7 (band flex, 120 tokens, 30.0 s left, a part of it was shown)",
+            "queued, where 7 others waited (band flex, 120 tokens, 30.0 s left, a part of it was "
+            "shown)",
         ),
         (
             WasDispatched(1, ANSWER, "e1", "less_loaded", 0.02, (QUIET, TELLS)),
@@ -38,7 +39,10 @@ TELLS = Candidate("e2", 0.5, 3, 4, 12, None, 0.25)
             "sent to e1 after 1.5 s: it spoke last in this conversation and had room (e1 25% full, "
             "9 calls of ours, nothing lately from itself)",
         ),
-        (CallEnded(1, ANSWER, "e1", "failed", 33, 2.0), "e1: failed after 2.0 s, 33 tokens"),
+        (
+            CallEnded(1, ANSWER, "e1", "failed", 33, 2.0, "stalled"),
+            "e1: failed (stalled) after 2.0 s, 33 tokens",
+        ),
         (CallEnded(1, ANSWER, "e1", "a new one", 0, 0.5), "e1: a new one after 500 ms, 0 tokens"),
         (
             WasGivenUp(1, ANSWER, "deadline"),

@@ -51,7 +51,7 @@ async def test_a_call_that_went_well_was_queued_dispatched_and_ended() -> None:
     assert isinstance(queued, WasQueued)
     assert isinstance(dispatched, WasDispatched)
     assert isinstance(ended, CallEnded)
-    assert (queued.band, queued.model, queued.ahead, queued.begun) == ("default", MODEL, 0, False)
+    assert (queued.band, queued.model, queued.others, queued.begun) == ("default", MODEL, 0, False)
     assert (dispatched.because, ended.outcome) == ("less_loaded", "finished")
     assert {one.engine for one in dispatched.candidates} == {"a", "b"}
     assert dispatched.engine == ended.engine
@@ -106,7 +106,7 @@ DECISIONS = st.one_of(
         SECONDS,
         st.lists(CANDIDATES, max_size=2).map(tuple),
     ),
-    st.builds(CallEnded, NUMBERS, st.uuids(), TEXT, TEXT, NUMBERS, SECONDS),
+    st.builds(CallEnded, NUMBERS, st.uuids(), TEXT, TEXT, NUMBERS, SECONDS, TEXT),
     st.builds(WasGivenUp, NUMBERS, st.uuids(), TEXT),
     st.builds(BreakerChanged, NUMBERS, TEXT, TEXT, TEXT),
 )
