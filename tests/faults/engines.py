@@ -4,7 +4,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fixtures.processes import Process, free_port
+from infra.servers.ports import free_port
+from tests.fixtures.processes import Process
 
 CALLS_OF_A_LIFE = 1_000_000
 """Calls are numbered through all lives of all engines, so that a tag names one call."""
