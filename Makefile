@@ -5,6 +5,8 @@ UV := .venv/bin/uv
 COMPILE := $(UV) pip compile -q --universal --python-version $$python --generate-hashes \
 	--no-emit-index-url --no-emit-find-links
 STAMPS := .venv/stamps
+# They need processors and nothing else: no server, no clock.
+EXPLORATIONS := tests/protocol tests/processors
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 # The first Python that works and is new enough (a shim on the PATH may be there and not work).
@@ -33,7 +35,8 @@ run: $(STAMPS)/run ## start everything on this machine; Ctrl-C stops it
 
 test: $(STAMPS)/dev ## every test there is (real servers; some minutes)
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'
-	@$(PY) -m pytest -q -m slow
+	@$(PY) -m pytest -q $(SIDE_BY_SIDE:loadfile=worksteal) -m slow $(EXPLORATIONS)
+	@$(PY) -m pytest -q -m slow $(EXPLORATIONS:%=--ignore=%)
 
 check: lint ## format, lint, types, floors and the fast tests (under a minute)
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'

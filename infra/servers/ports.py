@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def is_free(port: int) -> bool:
         return True
 
 
+def free_port(kept: Collection[int] = ()) -> int:
+    """One where a server could listen, and that is not `kept` for another. Raises OSError."""
+    for port in random.sample(SERVER_PORTS, k=PORT_TRIES_MAX):
+        if port not in kept and is_free(port):
+            return port
+    raise OSError(f"{PORT_TRIES_MAX} of the ports in {SERVER_PORTS} are all in use")
+
+
 def answers(port: int, seconds_max: float = 0.5) -> bool:
     """Says whether somebody listens there."""
     try:
@@ -62,12 +71,9 @@ class Memory:
         ports: dict[str, int] = self._held.setdefault("ports", {})
         if name in ports and (not rechoose or is_free(ports[name])):
             return ports[name]
-        for port in random.sample(SERVER_PORTS, k=PORT_TRIES_MAX):
-            if port not in ports.values() and is_free(port):
-                ports[name] = port
-                self._save()
-                return port
-        raise OSError(f"{PORT_TRIES_MAX} of the ports in {SERVER_PORTS} are all in use")
+        port = ports[name] = free_port(ports.values())
+        self._save()
+        return port
 
     def secret(self, name: str) -> str:
         """The password kept under this name, made when first asked for."""

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from infra.servers.ports import free_port
 from tests.bench.client import Target
 from tests.bench.scale import Scale
 from tests.bench.streams import SETTINGS
 from tests.fixtures.collector import Collector
-from tests.fixtures.processes import ROOT, Process, free_port, wait_for
+from tests.fixtures.processes import ROOT, Process, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
 

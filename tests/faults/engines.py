@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from infra.servers.ports import free_port
 from tests.fixtures.numbered_faults import Faults
-from tests.fixtures.processes import Process, free_port, wait_for
+from tests.fixtures.processes import Process, wait_for
 
 CALLS_OF_A_LIFE = 1_000_000
 """Calls are numbered through all lives of all engines, so that a tag names one call."""

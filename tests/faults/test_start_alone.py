@@ -9,9 +9,10 @@ import httpx2
 import pytest
 
 from infra.servers import EmbeddedServers
+from infra.servers.ports import free_port
 from infra.settings import Settings
 from tests.faults.engines import Engines
-from tests.fixtures.processes import Process, free_port, wait_for
+from tests.fixtures.processes import Process, wait_for
 from tests.fixtures.servers import shared_cache
 
 LONG = os.environ.get("FAULTS_LONG") == "1"

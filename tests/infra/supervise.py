@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from infra.home import Part, hold
+from infra.servers.ports import free_port
 from infra.settings import Settings
 from infra.supervisor import Supervisor
-from tests.fixtures.processes import free_port
 
 ROLES = ("relay", "gateway", "answers-1", "answers-2")
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"

@@ -9,9 +9,9 @@ from infra.checks.databases import safety
 from infra.checks.findings import Finding
 from infra.checks.kafka import durability
 from infra.checks.redis import fitness
+from infra.servers.ports import free_port
 from infra.settings import Settings
 from tests.fixtures.collector import Collector
-from tests.fixtures.processes import free_port
 
 SAFE = {
     "default.replication.factor": "3",

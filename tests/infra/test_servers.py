@@ -17,10 +17,10 @@ from confluent_kafka.cimpl import NewTopic
 from infra.servers import ALL, EmbeddedServers, ServerDidNotStart, resolve
 from infra.servers.jars import JarRefused, _one, locked
 from infra.servers.kafka import cluster_id
-from infra.servers.ports import Memory, is_free
+from infra.servers.ports import Memory, free_port, is_free
 from infra.servers.process import identity
 from infra.settings import CONTEXTS, Settings
-from tests.fixtures.processes import alive, free_port, wait_for
+from tests.fixtures.processes import alive, wait_for
 from tests.fixtures.servers import shared_cache
 
 pytestmark = pytest.mark.slow

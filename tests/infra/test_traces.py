@@ -11,10 +11,11 @@ import pytest
 
 from events import trace
 from infra import traces
+from infra.servers.ports import free_port
 from infra.settings import Settings, SettingsRefused
 from infra.traces import FLUSH_SECONDS_MAX, QUEUED_SPANS_MAX, Traces
 from tests.fixtures.collector import Collector, Seen, problems_of
-from tests.fixtures.processes import ROOT, free_port, wait_for
+from tests.fixtures.processes import ROOT, wait_for
 
 REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TELL_SECONDS_MAX = 0.001

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.fixtures.processes import free_port
+from infra.servers.ports import free_port
 from tests.local_engine.exchanges import connected, exchange, get, post
 
 ready_seconds_max = 20.0  # a bound for busy machines; alone it takes less than one

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.fixtures.processes import Process, free_port
+from infra.servers.ports import free_port
+from tests.fixtures.processes import Process
 from tests.fixtures.thalweg import RunningThalweg
 
 

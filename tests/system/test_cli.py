@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fixtures.processes import ROOT, free_port, wait_for
+from infra.servers.ports import free_port
+from tests.fixtures.processes import ROOT, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import client
 

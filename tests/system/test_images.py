@@ -18,7 +18,8 @@ import pytest
 
 from infra.cli.run import ROLES
 from infra.servers import EmbeddedServers
-from tests.fixtures.processes import ROOT, free_port, wait_for
+from infra.servers.ports import free_port
+from tests.fixtures.processes import ROOT, wait_for
 from tests.fixtures.servers import shared_cache
 
 BUILD_SECONDS_MAX = 240

@@ -15,8 +15,9 @@ import redis
 from psycopg.sql import SQL, Identifier
 
 from infra.servers import resolve
+from infra.servers.ports import free_port
 from infra.settings import Settings
-from tests.fixtures.processes import Process, free_port, wait_for
+from tests.fixtures.processes import Process, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import NumberedEngine, client
 

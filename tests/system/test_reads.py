@@ -10,7 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.fixtures.processes import Process, free_port, wait_for
+from infra.servers.ports import free_port
+from tests.fixtures.processes import Process, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import client
 

@@ -11,9 +11,10 @@ import psycopg
 from psycopg import sql
 
 from infra.servers import EmbeddedServers
+from infra.servers.ports import free_port
 from tests.bench.client import CHAT, RESPONSES, Target
 from tests.bench.peers.subject import Command, Subject, version_of
-from tests.fixtures.processes import family, free_port, wait_for
+from tests.fixtures.processes import family, wait_for
 from tests.fixtures.thalweg import RunningThalweg
 
 HERE = Path(__file__).parent

@@ -8,6 +8,7 @@ import pytest
 
 from infra.engines.openai import OpenAiEngine
 from infra.engines.tgi import TgiEngine
+from infra.servers.ports import free_port
 from processors.answers.engine import FinishReason
 from tests.contracts.engines import recordings
 from tests.contracts.engines.drive import (
@@ -20,7 +21,6 @@ from tests.contracts.engines.drive import (
     prompt,
 )
 from tests.contracts.engines.replay import Bytes, ReplayServer, Script, client_gone, stream_head
-from tests.fixtures.processes import free_port
 
 SECONDS_MAX = 10
 HEAD = stream_head()

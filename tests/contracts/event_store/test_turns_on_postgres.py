@@ -26,6 +26,8 @@ EQUAL_TURNS = 50_000
 EXPLAIN = b"EXPLAIN (ANALYZE, FORMAT JSON) "
 LOCK = "LOCK TABLE conversations.stored_events IN EXCLUSIVE MODE"
 AGED = "UPDATE conversations.turns SET began_at = clock_timestamp() - make_interval(secs => %s)"
+FEW = 10
+"""Rows that a step of a plan may touch: versions of one that was changed count each."""
 MANY_TURNS = (
     "INSERT INTO conversations.turns (tenant, command, key, asked, attempt, began_at)"
     " SELECT %s, 'call:' || n, %s, 'asked', 0, clock_timestamp() - make_interval(secs => n / 1e3)"
@@ -115,7 +117,7 @@ async def test_a_join_reads_few_of_many_equal_turns(
             cursor = await someone.execute(EXPLAIN + statement, values)
             row = await cursor.fetchone()
             assert row is not None
-            assert max(rows_read(row[0][0]["Plan"])) <= 2, row
+            assert max(rows_read(row[0][0]["Plan"])) <= FEW, row
         await someone.execute(
             "UPDATE conversations.turns SET joined_by = 'call:joined',"
             " attempt = 1 WHERE command = 'call:1'"

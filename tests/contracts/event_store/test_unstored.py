@@ -32,6 +32,8 @@ from tests.contracts.event_store.unstored import (
     started,
 )
 
+TRIES_MAX = 10
+
 
 async def test_an_unstored_conversation_is_loaded_as_it_was_said(store: Store) -> None:
     stream = fresh_id()
@@ -122,13 +124,21 @@ async def test_an_answer_that_nobody_ends_keeps_a_key_for_a_bounded_time(brief: 
 
 
 async def test_every_append_counts_the_time_anew(brief: Store) -> None:
-    stream = fresh_id()
-    begun = monotonic()
-    await brief.append(started(stream))
-    while monotonic() < begun + 2 * SOON:
-        await brief.append(await following(brief, stream, message(stream)))
-        assert await brief.destroy_keys() == 0
-    assert all(one.sealed is None for one in await brief.load(stream))
+    """Where the machine stood still for too long between two appends, a key ran out rightly."""
+    for _ in range(TRIES_MAX):
+        stream = fresh_id()
+        begun = last = monotonic()
+        await brief.append(started(stream))
+        destroyed_keys, longest = 0, 0.0
+        while monotonic() < begun + 2 * SOON and not destroyed_keys:
+            await brief.append(await following(brief, stream, message(stream)))
+            destroyed_keys += await brief.destroy_keys()
+            longest, last = max(longest, monotonic() - last), monotonic()
+        if longest < SOON / 2:
+            assert destroyed_keys == 0
+            assert all(one.sealed is None for one in await brief.load(stream))
+            return
+    pytest.fail(f"{TRIES_MAX} times the machine stood still for too long")
 
 
 async def test_nothing_goes_on_an_expired_conversation(brief: Store) -> None:

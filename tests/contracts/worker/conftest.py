@@ -8,9 +8,10 @@ import pytest
 from events.topics import Topics
 from infra.event_store import open_conversation_store
 from infra.kafka.topics import make_topics
+from infra.servers.ports import free_port
 from infra.settings import EngineAddress, Settings
 from tests.contracts.worker.asking import Installation
-from tests.fixtures.processes import Process, free_port, wait_for
+from tests.fixtures.processes import Process, wait_for
 from tests.fixtures.servers import DatabaseUrl
 
 PARTITIONS = 4
