@@ -9,7 +9,7 @@ import pytest
 
 from processors.answers import dispatch, figures
 from processors.answers.dispatch import DispatchLimits
-from processors.answers.engine import Finished, NoEngine, Prompt, Token
+from processors.answers.engine import EngineFailed, Finished, NoEngine, Prompt, Token
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.seats import Figures, SeatLimits
 from tests.processors.answers.fakes import FakeEngine, numbers
