@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from processors.answers.engine import Engine, EngineFailed
+from processors.answers.scheduling.lately import Lately
 
 logger = logging.getLogger("thalweg.gateway")
 
@@ -17,7 +19,10 @@ ASK_SECONDS_MAX = 2.0
 
 
 class ServedModels:
-    """Implements gateway.ports.Models. An engine that is away keeps the models it had."""
+    """Implements gateway.ports.Models. An engine that is away keeps the models it had, and those of
+    one that has gone are offered for `LATELY_SECONDS` more, after all others: a worker waits for an
+    engine of theirs as long.
+    """
 
     def __init__(
         self, engines: Sequence[Engine], models_by_alias: Mapping[str, str] | None = None
@@ -28,14 +33,16 @@ class ServedModels:
         self._gone: list[Engine] = []
         self._changed = asyncio.Event()
         self._known: dict[str, tuple[str, ...]] = {}
+        self._lately = Lately()
         self.reachable: frozenset[str] = frozenset()
         """The engines that answered when they were last asked."""
 
     async def ids(self) -> Sequence[str] | None:
-        if not self._known:
+        lately = list(self._lately.models(time.monotonic()))
+        if not self._known and not lately:
             return None
         ordered = (self._known.get(engine.name, ()) for engine in self._engines)
-        models = dict.fromkeys(model for models in ordered for model in models)
+        models = dict.fromkeys(model for models in (*ordered, lately) for model in models)
         aliases = [name for name, model in self._models_by_alias.items() if model in models]
         return tuple(dict.fromkeys((*models, *aliases)))
 
@@ -44,7 +51,8 @@ class ServedModels:
         names = {engine.name for engine in engines}
         self._gone += [engine for engine in self._engines if engine.name not in names]
         self._engines = tuple(engines)
-        self._known = {name: known for name, known in self._known.items() if name in names}
+        for name in [name for name in self._known if name not in names]:
+            self._lately.ceased(name, self._known.pop(name), time.monotonic())
         self._changed.set()
 
     async def close(self) -> None:
@@ -78,5 +86,7 @@ class ServedModels:
         except (EngineFailed, TimeoutError):
             return None
         if engine in self._engines:  # it has not gone meanwhile
+            gone = [one for one in self._known.get(engine.name, ()) if one not in models]
+            self._lately.ceased(engine.name, gone, time.monotonic())
             self._known[engine.name] = models
         return engine.name

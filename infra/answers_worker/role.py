@@ -121,10 +121,15 @@ async def run_answers(
         dispatch_limits(settings),
         worker=name,
         partitions=settings.partitions,
+        whole=not any(address.is_name for address in names),
         say=workers.say,
         decide=decisions.say,
     )
-    by_name = EnginesByName(names, settings, dispatcher.set_engines, engines=engines)
+
+    def engines_changed(engines: Sequence[Engine]) -> None:
+        dispatcher.set_engines(engines, whole=by_name.are_all_found)
+
+    by_name = EnginesByName(names, settings, engines_changed, engines=engines)
     worker = Worker(
         name,
         tokens=tokens,

@@ -3,8 +3,9 @@
 The system's own resolver is used (`getaddrinfo`: hosts file, search list, caches), so that a name
 means here what it means to every other program of the machine. It knows no SRV records: those are
 asked of the name servers of resolv.conf. Of them the ones of the first priority count, whatever
-their weights: how loaded an engine is says more. A name that cannot be resolved, or
-that has no address, keeps the engines that it had: an outage of DNS is none of the engines.
+their weights: how loaded an engine is says more. A name that cannot be resolved, or that has no
+address, keeps the engines that it had: an outage of DNS is none of the engines. Nor is one answer
+without an engine its end: some name servers give a part of their addresses in turn.
 """
 
 import asyncio
@@ -31,6 +32,10 @@ RESOLVE_FIRST_SECONDS = 0.5
 
 ADDRESSES_MAX = 256
 """Of one name; any more are left out, in their order."""
+
+MISSED_MAX = 3
+"""Answers in a row without an engine, some 15 s; then it has gone. Who calls it meanwhile although
+it is away notices within the time to connect, and asks another."""
 
 SRV_SECONDS_MAX = 5.0
 """Until the name servers' answer; then the engines stay as they were."""
@@ -98,7 +103,14 @@ class EnginesByName:
         self._resolve, self._services = resolve, services
         self._fixed = tuple(engines)
         self._found: dict[EngineAddress, tuple[EngineAddress, ...]] = {}
+        self._missed: dict[EngineAddress, dict[EngineAddress, int]] = {}
+        """By name and engine: in how many of the last answers in a row it was not."""
         self._opened: Mapping[EngineAddress, Engine] = {}
+
+    @property
+    def are_all_found(self) -> bool:
+        """Each name has had an address since the beginning."""
+        return all(name in self._found for name in self._names)
 
     async def run(self) -> None:
         """For ever; returns at once if there is no name."""
@@ -119,12 +131,24 @@ class EnginesByName:
         except (OSError, UnicodeError) as error:
             log.warning("a name of engines has no address", extra={"error": repr(error)})
             return
-        if found and found != self._found.get(name):
-            log.info(
-                "engines behind a name changed", extra={"engines": [str(one) for one in found]}
-            )
-            self._found[name] = found
+        if not found:
+            return
+        kept = self._with_missed(name, found)
+        if set(kept) != set(self._found.get(name, ())):
+            log.info("engines behind a name changed", extra={"engines": [str(one) for one in kept]})
+            self._found[name] = kept
             self._changed()
+
+    def _with_missed(
+        self, name: EngineAddress, found: Sequence[EngineAddress]
+    ) -> tuple[EngineAddress, ...]:
+        """An answer, and after it what is not in it but was in one of the last."""
+        before = self._missed.get(name, {})
+        missed = {one: before.get(one, 0) + 1 for one in self._found.get(name, ())}
+        self._missed[name] = {
+            one: times for one, times in missed.items() if one not in found and times < MISSED_MAX
+        }
+        return (*found, *self._missed[name])[:ADDRESSES_MAX]
 
     def _changed(self) -> None:
         wanted = dict.fromkeys(address for found in self._found.values() for address in found)

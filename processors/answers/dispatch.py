@@ -26,6 +26,7 @@ from processors.answers.figures import FiguresPoll
 from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.lately import Lately
 from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
@@ -87,13 +88,14 @@ class Dispatcher:
         *,
         worker: str = "alone",
         partitions: int = 1,
+        whole: bool = True,
         say: Callable[[Statement], None] | None = None,
         decide: Say | None = None,
         chance: random.Random | None = None,
     ) -> None:
         """`worker` shares the engines with others, by its part of `partitions`, and `say`s to them
-        what it lends and wants; without `say` it has all places of its own. `decide` is told of
-        each decision."""
+        what it lends and wants; without `say` it has all places of its own. Not `whole`: there are
+        engines that are not known yet. `decide` is told of each decision."""
         limits = limits or DispatchLimits()
         self._engines = {engine.name: engine for engine in engines}
         self._scheduler = Scheduler(
@@ -107,6 +109,7 @@ class Dispatcher:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
         self._leaving: dict[str, Seat] = {}
         """Engines that have gone and are still at work for us."""
+        self._lately, self._whole = Lately(), whole
         self._figures = FiguresPoll(self._scheduler.seats, self.engine, self._go_soon)
         self._worker, self._partitions = worker, 0
         self._served = Served()
@@ -138,13 +141,15 @@ class Dispatcher:
         """One that has gone as well, until its last call is over."""
         return self._engines[name]
 
-    def set_engines(self, engines: Sequence[Engine]) -> None:
+    def set_engines(self, engines: Sequence[Engine], *, whole: bool = True) -> None:
         """These are the engines from now on. One that is known stays as it is, and what was opened
         for it now is closed. One that is new starts slowly. One that has gone gets nothing more,
         finishes what it has, and is closed."""
         wanted = {engine.name for engine in engines}
+        now, self._whole = time.monotonic(), whole
         for name in [name for name in self._scheduler.seats if name not in wanted]:
-            self._leaving[name] = self._scheduler.seats.pop(name)
+            seat = self._leaving[name] = self._scheduler.seats.pop(name)
+            self._lately.ceased(name, seat.models or (), now)
             self._close_if_left(name)
         for engine in engines:
             known = self._engines.setdefault(engine.name, engine)
@@ -295,11 +300,16 @@ class Dispatcher:
                 self._waiting.pop(answer)(refusal)
 
     def _refusal(self, work: Queued) -> Exception | None:
-        """Nobody that is known can ever do it."""
-        if not self._scheduler.seats or self._scheduler.may_be_served(work.needs):
-            return None  # without any engine nobody knows what those that come will serve
-        if work.unable and self._scheduler.may_be_served((work.model, frozenset())):
+        """Nobody that is known, or was lately, can ever do it."""
+        seats, may_be_served = self._scheduler.seats, self._scheduler.may_be_served
+        if not self._whole or not seats or may_be_served(work.needs):
+            return None  # nobody knows what engines that come will serve
+        if self._lately.may_serve(work.needs, work.asked_at):
+            return None
+        if work.unable and may_be_served((work.model, frozenset())):
             return CannotContinue("no engine can go on with this answer")
+        if work.begun:  # an engine has served it, whenever that was; another may come
+            return None
         return EngineRefused(f"No engine serves the model {work.model!r}.")
 
     def _look_after_engines(self) -> None:
@@ -343,6 +353,8 @@ class Dispatcher:
             models = await engine.models()
             self._models_at[seat.name] = time.monotonic()
             if models != seat.models:
+                gone = (model for model in seat.models or () if model not in models)
+                self._lately.ceased(seat.name, gone, time.monotonic())
                 seat.models = models
                 self._models_changed()
         except EngineFailed as error:

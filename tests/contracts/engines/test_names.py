@@ -10,6 +10,7 @@ from infra.limits import Limits
 from infra.served_models import ServedModels
 from infra.settings import EngineAddress
 from processors.answers.engine import Engine
+from processors.answers.scheduling import lately
 from tests.contracts.engines.replay import ReplayServer
 from tests.processors.answers.fakes import FakeEngine
 
@@ -60,10 +61,43 @@ async def test_engines_come_and_go_and_those_that_stay_are_the_same() -> None:
     await by_name.look(NAME)
     assert len(told.engines) == 1, "nothing has changed"
     dns.ips = ("10.0.0.2", "10.0.0.3")
-    await by_name.look(NAME)
-    before, after = told.engines
-    assert after[0] is before[1]
+    for _ in range(names.MISSED_MAX):
+        await by_name.look(NAME)
+    before, both, after = told.engines
+    assert both[2] is before[0]
+    assert after[0] is both[0] is before[1]
     assert "10.0.0.3" in after[1].name
+
+
+async def test_an_engine_that_is_missing_in_some_answers_has_not_gone() -> None:
+    told, dns = Told(), Dns("10.0.0.1", "10.0.0.2")
+    by_name = EnginesByName([NAME], Limits(), told, resolve=dns)
+    await by_name.look(NAME)
+    for _ in range(10):
+        for turn in (("10.0.0.1",), ("10.0.0.2",)):
+            dns.ips = turn
+            await by_name.look(NAME)
+    dns.ips = ("10.0.0.1",)
+    for _ in range(names.MISSED_MAX - 1):
+        await by_name.look(NAME)
+    dns.ips = OSError("no answer")
+    await by_name.look(NAME)
+    assert len(told.engines) == 1
+
+
+async def test_names_are_all_found_once_each_has_had_an_address() -> None:
+    dns, other = Dns("10.0.0.1"), EngineAddress.parse("tgi+dns://others.test:3000")
+    by_name = EnginesByName([NAME, other], Limits(), Told(), resolve=dns)
+    await by_name.look(NAME)
+    assert not by_name.are_all_found
+
+    async def found(host: str, port: int) -> Sequence[str]:
+        return ["10.0.0.9"]
+
+    one = EnginesByName([NAME, NAME, other], Limits(), Told(), resolve=found)
+    await one.look(NAME)
+    await one.look(other)
+    assert one.are_all_found
 
 
 @pytest.mark.parametrize("outage", [OSError("no such host"), ()])
@@ -82,17 +116,35 @@ async def test_the_system_resolves_names() -> None:
         await names.resolve("no-such-host.invalid", 3000)
 
 
-async def test_models_are_those_of_the_engines_that_are_there() -> None:
+async def test_models_are_those_of_the_engines_that_are_or_were_lately_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first, second = FakeEngine("a", models=["one"]), FakeEngine("b", models=["two"])
     served = ServedModels([first])
     await served.refresh()
     assert await served.ids() == ("one",)
     served.set_engines([second])
     await served.refresh()
+    assert await served.ids() == ("two", "one"), "it may come back"
+    monkeypatch.setattr(lately, "LATELY_SECONDS", -1.0)
     assert await served.ids() == ("two",)
     assert first.closed.is_set()
     await served.close()
     assert second.closed.is_set()
+
+
+async def test_a_model_that_an_engine_has_given_up_is_offered_a_little_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = FakeEngine("a", models=["one", "two"])
+    served = ServedModels([engine])
+    await served.refresh()
+    engine.served = ("two", "three")
+    await served.refresh()
+    assert await served.ids() == ("two", "three", "one")
+    monkeypatch.setattr(lately, "LATELY_SECONDS", -1.0)
+    assert await served.ids() == ("two", "three")
+    await served.close()
 
 
 async def test_an_alias_is_offered_while_its_model_is_served() -> None:
