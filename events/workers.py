@@ -2,8 +2,9 @@
 it. A later report of a worker replaces an earlier one whole; nothing is decided by an old one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -11,8 +12,18 @@ import orjson
 from events.codec import Undecodable
 from events.conversations import Band
 
+Row = TypeVar("Row")
+
 TENANTS_REPORTED_MAX = 20
 """Of a model and band: those with most waiting; the others are one line without a name."""
+QUEUES_REPORTED_MAX = 1_000
+"""Lines: those with most waiting. While no engine has named its models, clients may ask for any."""
+ENGINES_REPORTED_MAX = 500
+"""A report of so many is some 200 kB, once a second."""
+MODELS_REPORTED_MAX = 100
+"""Of an engine: a base model and its adapters."""
+SERVED_REPORTED_MAX = 1_000
+"""Models: those of which most was finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +93,32 @@ def encode_report(report: Report) -> bytes:
 
 def decode_report(value: bytes | None) -> Report:
     """The inverse of `encode_report`; fields that are not known are passed over. Raises
-    Undecodable."""
+    Undecodable, also for one that lists more than a worker says."""
     try:
         said = orjson.loads(value or b"")
         return Report(
             str(said["worker"]),
             int(said["partitions"]),
             int(said["held"]),
-            tuple(_engine(each) for each in said["engines"]),
-            tuple(_queue(each) for each in said["queues"]),
-            tuple(_served(each) for each in said["served"]),
+            _list(said["engines"], ENGINES_REPORTED_MAX, _engine),
+            _list(said["queues"], QUEUES_REPORTED_MAX, _queue),
+            _list(said["served"], SERVED_REPORTED_MAX, _served),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Undecodable(f"not a worker's report: {error!r}") from error
+
+
+def _list(rows: list[Any], rows_max: int, read: Callable[[Any], Row]) -> tuple[Row, ...]:
+    if len(rows) > rows_max:
+        raise ValueError(f"a list has {len(rows)} entries, {rows_max} may be")
+    return tuple(map(read, rows))
 
 
 def _engine(said: dict[str, Any]) -> EngineReport:
     models = said["models"]
     return EngineReport(
         name=str(said["name"]),
-        models=None if models is None else tuple(str(each) for each in models),
+        models=None if models is None else _list(models, MODELS_REPORTED_MAX, str),
         breaker=str(said["breaker"]),
         out_seconds=_perhaps(said["out_seconds"]),
         places=int(said["places"]),

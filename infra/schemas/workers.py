@@ -3,6 +3,12 @@
 from typing import Any
 
 from events.conversations import Band
+from events.workers import (
+    ENGINES_REPORTED_MAX,
+    MODELS_REPORTED_MAX,
+    QUEUES_REPORTED_MAX,
+    SERVED_REPORTED_MAX,
+)
 from infra.schemas.events import DRAFT
 from infra.schemas.tokens import TEXT, WHOLE
 from processors.answers.scheduling.breaker import BreakerState
@@ -41,7 +47,7 @@ def worker_schemas() -> dict[str, dict[str, Any]]:
 def _report() -> dict[str, Any]:
     engine: dict[str, dict[str, Any]] = {
         "name": TEXT,
-        "models": {"type": ["array", "null"], "items": TEXT},
+        "models": {"type": ["array", "null"], "items": TEXT, "maxItems": MODELS_REPORTED_MAX},
         "breaker": {"enum": [state.value for state in BreakerState]},
         "out_seconds": {**PERHAPS, "description": "how long it has taken no calls"},
         "places": {**WHOLE, "description": "calls that this worker may have there at once"},
@@ -69,9 +75,9 @@ def _report() -> dict[str, Any]:
         "worker": TEXT,
         "partitions": WHOLE,
         "held": {**WHOLE, "description": "requests that it works on"},
-        "engines": _list(engine),
-        "queues": _list(queue),
-        "served": _list(served),
+        "engines": _list(engine, ENGINES_REPORTED_MAX),
+        "queues": _list(queue, QUEUES_REPORTED_MAX),
+        "served": _list(served, SERVED_REPORTED_MAX),
     }
     return {
         "$schema": DRAFT,
@@ -85,9 +91,9 @@ def _report() -> dict[str, Any]:
     }
 
 
-def _list(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _list(properties: dict[str, dict[str, Any]], items_max: int) -> dict[str, Any]:
     item = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "array", "items": item}
+    return {"type": "array", "items": item, "maxItems": items_max}
 
 
 def _by(what: str, values: dict[str, Any], description: str) -> dict[str, Any]:

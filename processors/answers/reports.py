@@ -1,13 +1,19 @@
 """What a worker says of itself: its engines, what waits, and how quickly it is served."""
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import nlargest
+from itertools import islice
 from math import inf
 from uuid import UUID
 
 from events.conversations import Band
 from events.workers import (
+    ENGINES_REPORTED_MAX,
+    MODELS_REPORTED_MAX,
+    QUEUES_REPORTED_MAX,
+    SERVED_REPORTED_MAX,
     TENANTS_REPORTED_MAX,
     EngineReport,
     QueueReport,
@@ -39,26 +45,28 @@ class Served:
     def report(self, now: float) -> tuple[ServedReport, ...]:
         while self._ends and self._ends[0][0] < now - SERVED_SECONDS:
             self._ends.popleft()
-        requests: defaultdict[str, int] = defaultdict(int)
+        requests: Counter[str] = Counter()
         tokens: defaultdict[str, int] = defaultdict(int)
         for _, model, used in self._ends:
             requests[model] += 1
             tokens[model] += used
         return tuple(
             ServedReport(model, number / SERVED_SECONDS, tokens[model] / SERVED_SECONDS)
-            for model, number in requests.items()
+            for model, number in requests.most_common(SERVED_REPORTED_MAX)
         )
 
 
 def report_of(
     worker: str, partitions: int, held: int, scheduler: Scheduler, served: Served, now: float
 ) -> Report:
+    lines = _queues(scheduler.queue.everything(), now)
+    seats = scheduler.seats.values()
     return Report(
         worker,
         partitions,
         held,
-        tuple(_engine(seat, now) for seat in scheduler.seats.values()),
-        tuple(_queues(scheduler.queue.everything(), now)),
+        tuple(_engine(seat, now) for seat in islice(seats, ENGINES_REPORTED_MAX)),
+        tuple(nlargest(QUEUES_REPORTED_MAX, lines, key=lambda each: each.waiting)),
         served.report(now),
     )
 
@@ -67,7 +75,7 @@ def _engine(seat: Seat, now: float) -> EngineReport:
     load, lets_since = seat.load(now), seat.breaker.lets_since
     return EngineReport(
         name=seat.name,
-        models=None if seat.models is None else tuple(seat.models),
+        models=None if seat.models is None else tuple(seat.models[:MODELS_REPORTED_MAX]),
         breaker=seat.breaker.state.value,
         out_seconds=None if lets_since is not None else now - seat.breaker.out_since,
         places=min(seat.share, seat.breaker.calls_max(seat.limits.bound, now)),

@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events import workers
 from events.codec import Undecodable
 from events.conversations import Band
 from events.ids import AnswerId, ConversationId, fresh_id
@@ -20,6 +22,7 @@ from events.workers import (
     decode_report,
     encode_report,
 )
+from processors.answers import reports
 from processors.answers.reports import SERVED_SECONDS, Served, report_of
 from processors.answers.scheduling.scheduler import Outcome, Scheduler
 from processors.answers.scheduling.seats import Seat, SeatLimits
@@ -81,9 +84,55 @@ def test_tenants_beyond_the_bound_are_one_line_without_a_name() -> None:
         for _ in range(1 + (number < TENANTS_REPORTED_MAX)):
             scheduler.queue.put(work(tenant, asked_at=float(number)), 30.0)
     lines = report(scheduler, 30.0).queues
-    assert [line.tenant for line in lines] == [*tenants[:TENANTS_REPORTED_MAX], None]
-    assert (lines[-1].waiting, lines[-1].tokens) == (3, 30)
-    assert lines[-1].waited_seconds == 30.0 - TENANTS_REPORTED_MAX
+    by_tenant = {line.tenant: line for line in lines}
+    assert list(by_tenant) == [None, *tenants[:TENANTS_REPORTED_MAX]], "most waiting first"
+    others = by_tenant[None]
+    assert (others.waiting, others.tokens) == (3, 30)
+    assert others.waited_seconds == 30.0 - TENANTS_REPORTED_MAX
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (workers, reports):
+        for name in ("ENGINES", "MODELS", "QUEUES", "SERVED"):
+            monkeypatch.setattr(module, f"{name}_REPORTED_MAX", 2)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_report_is_bounded_and_says_what_matters_most() -> None:
+    scheduler, served = a_scheduler(), Served()
+    for number in range(1, 4):
+        name = f"m{number}"
+        scheduler.seats[name] = Seat(name, limits=LIMITS)
+        scheduler.seats[name].models = ("m1", "m2", "m3")
+        tenant = fresh_id()
+        for _ in range(number):
+            scheduler.queue.put(replace(work(tenant), model=name), 0.0)
+            served.note(name, 10, 0.0)
+    said = report(scheduler, 0.0, served)
+    assert [engine.name for engine in said.engines] == ["e", "m1"]
+    assert said.engines[1].models == ("m1", "m2")
+    assert [(line.model, line.waiting) for line in said.queues] == [("m3", 3), ("m2", 2)]
+    assert [line.model for line in said.served] == ["m3", "m2"]
+    assert decode_report(encode_report(said)) == said
+
+
+ENGINE = EngineReport("e", ("m",), "closed", None, 1, 1, 0, 0.0, None, None, None, None)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"engines": (ENGINE,) * 3},
+        {"engines": (replace(ENGINE, models=("a", "b", "c")),)},
+        {"queues": (QueueReport("m", Band.FLEX, None, 1, 1, 1.0),) * 3},
+        {"served": (ServedReport("m", 1.0, 1.0),) * 3},
+    ],
+)
+def test_a_report_that_lists_more_than_a_worker_says_is_none(more: dict[str, Any]) -> None:
+    with pytest.raises(Undecodable, match="3 entries, 2 may be"):
+        decode_report(encode_report(replace(Report("w", 1, 2), **more)))
 
 
 def test_the_rate_is_of_the_last_seconds() -> None:
