@@ -3,7 +3,7 @@ whoever asks why an engine was taken. Nothing is built on them: they may be miss
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import orjson
@@ -44,6 +44,8 @@ class WasQueued:
     """A part of it was shown already."""
     others: int
     """That waited at this worker, of all bands and models."""
+    tenant: UUID | None = None
+    """None, here and below: a former version did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class WasDispatched:
     """prefix, only or less_loaded."""
     waited_seconds: float
     candidates: tuple[Candidate, ...]
+    attempt: int | None = None
+    """Calls that this worker has made for this answer, with this one."""
+    said_tokens: int | None = None
+    """Of the answer, which the call goes on from."""
+    level: str | None = None
+    """At which it was chosen: begun, or a band, which may be higher than its own by then."""
+    tenant_tokens: int | None = None
+    """What the tenant's virtual counter said there: the least of all tenants' that waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +104,35 @@ class BreakerChanged:
     after: str
 
 
-Decision = WasQueued | WasDispatched | CallEnded | WasGivenUp | BreakerChanged
-KINDS: dict[str, type[Any]] = {
-    cls.KIND: cls for cls in (WasQueued, WasDispatched, CallEnded, WasGivenUp, BreakerChanged)
-}
+@dataclass(frozen=True, slots=True)
+class EngineAppeared:
+    """It came into the fleet, or back, while the worker ran."""
+
+    KIND = "engine_appeared"
+    at_ms: int
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGone:
+    """It gets nothing more, and finishes what it has."""
+
+    KIND = "engine_gone"
+    at_ms: int
+    engine: str
+    in_flight: int
+    """Calls of this worker that it has."""
+
+
+OfAnswer = WasQueued | WasDispatched | CallEnded | WasGivenUp
+OfEngine = BreakerChanged | EngineAppeared | EngineGone
+Decision = OfAnswer | OfEngine
+KINDS: dict[str, type[Any]] = {cls.KIND: cls for cls in get_args(OfAnswer) + get_args(OfEngine)}
+
+
+def key_of(decision: Decision) -> str:
+    """What it is about: the answer's id, or the engine's name."""
+    return decision.engine if isinstance(decision, OfEngine) else str(decision.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +160,9 @@ def decode_decided(value: bytes | None) -> Decided:
 
 def _decision(row: dict[str, Any]) -> Decision:
     cls, said = KINDS[row["kind"]], dict(row["said"])
-    if "answer" in said:
-        said["answer"] = UUID(said["answer"])
+    for name in ("answer", "tenant"):
+        if said.get(name) is not None:
+            said[name] = UUID(said[name])
     if "candidates" in said:
         said["candidates"] = tuple(
             Candidate(**_known(Candidate, one)) for one in said["candidates"]

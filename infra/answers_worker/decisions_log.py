@@ -7,7 +7,7 @@ import logging
 from functools import partial
 from itertools import islice
 
-from events.decisions import BreakerChanged, Decided, Decision, encode_decided
+from events.decisions import Decided, Decision, encode_decided, key_of
 from infra.kafka.producer import Delivered, Producer, ProducerFull
 
 log = logging.getLogger("thalweg.answers")
@@ -50,8 +50,7 @@ class DecisionsLog:
         if self._number >= DECISIONS_MAX:
             self._lose(1)
             return
-        about = decision.engine if isinstance(decision, BreakerChanged) else str(decision.answer)
-        self._gathered.setdefault(about, []).append(decision)
+        self._gathered.setdefault(key_of(decision), []).append(decision)
         self._number += 1
         if self._timer is None:
             loop = asyncio.get_running_loop()

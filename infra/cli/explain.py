@@ -23,6 +23,9 @@ from events.decisions import (
     CallEnded,
     Candidate,
     Decision,
+    EngineAppeared,
+    EngineGone,
+    OfEngine,
     WasDispatched,
     WasGivenUp,
     WasQueued,
@@ -119,7 +122,7 @@ async def _decisions(settings: Settings, answer: UUID, since_ms: int) -> AsyncIt
     for engine in engines:
         async for decided in decided_about(settings, engine, since_ms):
             for one in decided.decisions:
-                if isinstance(one, BreakerChanged) and one.at_ms <= until_ms:
+                if isinstance(one, OfEngine) and one.at_ms <= until_ms:
                     yield _decision_line(decided.worker, one)
 
 
@@ -153,13 +156,15 @@ def words_of(decision: Decision) -> str:
     match decision:
         case WasQueued():
             begun = ", a part of it was shown" if decision.begun else ""
+            whose = f" for the tenant {decision.tenant}" if decision.tenant is not None else ""
             return (
-                f"queued, where {decision.others} others waited (band {decision.band}, "
+                f"queued{whose}, where {decision.others} others waited (band {decision.band}, "
                 f"{decision.tokens} tokens, {decision.seconds_left:.1f} s left{begun})"
             )
         case WasDispatched():
             return (
-                f"sent to {decision.engine} after {_ms(decision.waited_seconds)}: {_why(decision)}"
+                f"{_again(decision)}sent to {decision.engine} after "
+                f"{_ms(decision.waited_seconds)}{_turn(decision)}: {_why(decision)}"
             )
         case CallEnded():
             kind = f" ({decision.error})" if decision.error else ""
@@ -173,6 +178,10 @@ def words_of(decision: Decision) -> str:
             return (
                 f"the breaker of {decision.engine} went from {decision.before} to {decision.after}"
             )
+        case EngineAppeared():
+            return f"{decision.engine} came into the fleet"
+        case EngineGone():
+            return f"{decision.engine} left the fleet, with {decision.in_flight} calls of ours"
 
 
 OUTCOMES = {
@@ -187,6 +196,22 @@ WHYS = {
     "contended": "engines were busy with others for longer than its band may wait",
     "no_capacity": "no engine took calls for too long",
 }
+
+
+def _again(decision: WasDispatched) -> str:
+    """Nothing of a first call that begins an answer."""
+    parts = []
+    if (decision.attempt or 1) > 1:
+        parts.append(f"attempt {decision.attempt}")
+    if decision.said_tokens:
+        parts.append(f"continued after {decision.said_tokens} tokens")
+    return f"{', '.join(parts)}: " if parts else ""
+
+
+def _turn(decision: WasDispatched) -> str:
+    if decision.level is None or decision.tenant_tokens is None:
+        return ""
+    return f", as {decision.level}, its tenant's counter at {decision.tenant_tokens} tokens"
 
 
 def _why(decision: WasDispatched) -> str:

@@ -1,6 +1,7 @@
 """The JSON Schemas of what workers decide, made from the dataclasses."""
 
 import types
+from dataclasses import MISSING
 from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
@@ -36,8 +37,10 @@ def _kind(kind: str, cls: type[Any]) -> dict[str, Any]:
 
 def _object(cls: type[Any]) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    properties = {name: _typed(hints[name]) for name in cls.__dataclass_fields__}
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    fields = cls.__dataclass_fields__
+    properties = {name: _typed(hints[name]) for name in fields}
+    required = [name for name, field in fields.items() if field.default is MISSING]
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _typed(hint: Any) -> dict[str, Any]:
@@ -45,7 +48,8 @@ def _typed(hint: Any) -> dict[str, Any]:
         return {"type": "string", "format": "uuid"}
     if isinstance(hint, types.UnionType):
         (inner,) = (each for each in get_args(hint) if each is not type(None))
-        return {"type": [JSON_TYPES[inner], "null"]}
+        typed = _typed(inner)
+        return {**typed, "type": [typed["type"], "null"]}
     if hint == tuple[Candidate, ...]:
         return {"type": "array", "items": _object(Candidate)}
     return {"type": JSON_TYPES[hint]}

@@ -56,6 +56,11 @@ class Call:
         self.engine: str | None = None
         """The name of who speaks."""
 
+    @property
+    def next_attempt(self) -> int:
+        """The number of a further call for this answer."""
+        return self._work.attempt
+
     async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         """Yields tokens, then one Finished.
 
@@ -70,6 +75,7 @@ class Call:
             except GivenUp as given_up:
                 raise _error_of(given_up.why, last) from None
             self.engine = dispatch.seat.name
+            self._work = replace(self._work, attempt=self._work.attempt + 1)
             speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
             try:
                 async with aclosing(speaking.tokens()) as tokens:
@@ -96,6 +102,32 @@ class Call:
         if isinstance(turn, Exception):
             raise turn
         return turn or await self._dispatcher.acquire(self._work)
+
+
+class Calls:
+    """The calls that a worker makes for one answer, one after another."""
+
+    def __init__(self, request: Request, dispatcher: Dispatcher) -> None:
+        self._request = request
+        self._dispatcher = dispatcher
+        self._last: Call | None = None
+        self.avoid: str | None = None
+        """The name of an engine that broke in the middle of one."""
+
+    def next(
+        self, prompt: Prompt, seconds_left: float, said_tokens: int, turn: Turn | None
+    ) -> Call:
+        """`said_tokens`: of the answer, which it goes on from. `turn`: see `Call`."""
+        work = work_of(
+            self._request,
+            prompt,
+            seconds_left,
+            avoid=self.avoid,
+            attempt=1 if self._last is None else self._last.next_attempt,
+            said_tokens=said_tokens,
+        )
+        self._last = Call(self._dispatcher, work, prompt, turn)
+        return self._last
 
 
 class _Speaking:
@@ -141,7 +173,13 @@ class _Speaking:
 
 
 def work_of(
-    request: Request, prompt: Prompt, seconds_left: float, *, avoid: str | None = None
+    request: Request,
+    prompt: Prompt,
+    seconds_left: float,
+    *,
+    avoid: str | None = None,
+    attempt: int = 1,
+    said_tokens: int = 0,
 ) -> Queued:
     """A call that is to be made, as the queue has it."""
     now = time.monotonic()
@@ -156,6 +194,8 @@ def work_of(
         deadline=now + seconds_left,
         begun=prompt.said != "",
         avoid=avoid,
+        attempt=attempt,
+        said_tokens=said_tokens,
     )
 
 

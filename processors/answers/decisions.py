@@ -8,6 +8,8 @@ from events.decisions import (
     CallEnded,
     Candidate,
     Decision,
+    EngineAppeared,
+    EngineGone,
     WasDispatched,
     WasGivenUp,
     WasQueued,
@@ -42,18 +44,24 @@ class Decisions:
                 round(work.deadline - time.monotonic(), 3),
                 work.begun,
                 others,
+                work.tenant,
             )
         )
 
     def dispatched(self, dispatch: Dispatch) -> None:
+        work = dispatch.work
         self._say(
             WasDispatched(
                 now_ms(),
-                dispatch.work.answer,
+                work.answer,
                 dispatch.seat.name,
                 dispatch.choice.because.value,
                 round(dispatch.waited_seconds, 4),
                 tuple(_candidate(name, load) for name, load in dispatch.choice.looked_at),
+                work.attempt,
+                work.said_tokens,
+                dispatch.charge.level.name.lower(),
+                dispatch.charge.counter,
             )
         )
 
@@ -70,6 +78,12 @@ class Decisions:
         after = seat.breaker.state
         if after is not before:
             self._say(BreakerChanged(now_ms(), seat.name, before.value, after.value))
+
+    def appeared(self, engine: str) -> None:
+        self._say(EngineAppeared(now_ms(), engine))
+
+    def gone(self, engine: str, in_flight: int) -> None:
+        self._say(EngineGone(now_ms(), engine, in_flight))
 
 
 def now_ms() -> int:

@@ -150,6 +150,7 @@ class Dispatcher:
         for name in [name for name in self._scheduler.seats if name not in wanted]:
             seat = self._leaving[name] = self._scheduler.seats.pop(name)
             self._lately.ceased(name, seat.models or (), now)
+            self._decisions.gone(name, seat.in_flight)
             self._close_if_left(name)
         for engine in engines:
             known = self._engines.setdefault(engine.name, engine)
@@ -173,6 +174,7 @@ class Dispatcher:
             if self._places is not None:
                 seat.share = 0
         seats[name] = seat
+        self._decisions.appeared(name)
 
     def _close_if_left(self, name: str) -> None:
         seat = self._leaving.get(name)

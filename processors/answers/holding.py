@@ -19,7 +19,7 @@ from events.answers import ClaimId, Fold
 from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
-from processors.answers.calls import FAILURES, Call, work_of
+from processors.answers.calls import FAILURES, Calls
 from processors.answers.dispatch import Ticket
 from processors.answers.engine import Finished, FinishReason, Prompt
 from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
@@ -100,7 +100,7 @@ class Holding:
         self._chunk_put_at = 0.0
         self._chunk_timer: asyncio.Handle | None = None
         self._room = asyncio.Event()
-        self._broken_engine: str | None = None
+        self._calls = Calls(request, around.dispatcher)
 
     def start(self, said: Fold, generation: int) -> None:
         """`said` is the fold of the answer up to the end of its partition at the assignment."""
@@ -289,9 +289,8 @@ class Holding:
         prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
         gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
         left = self._deadline_at - self._loop.time() if self._deadline is not None else 0.0
-        seconds_left = left + DEADLINE_MARGIN_SECONDS
-        work = work_of(self.request, prompt, seconds_left, avoid=self._broken_engine)
-        call = Call(self._around.dispatcher, work, prompt, self._ticket.take())
+        left += DEADLINE_MARGIN_SECONDS
+        call = self._calls.next(prompt, left, self._state.prefix_tokens, self._ticket.take())
         said = False
         try:
             async with aclosing(call.tokens()) as tokens:
@@ -311,7 +310,7 @@ class Holding:
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
             log.warning("a call failed", extra=self._extra(engine=call.engine, kind=error.kind))
-            self._broken_engine = call.engine
+            self._calls.avoid = call.engine
             self._send_gathered(everything=True)
             if said and not self._chunks_put:
                 return False

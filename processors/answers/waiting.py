@@ -88,6 +88,7 @@ class Waiting:
             asked_at=now,
             deadline=now + request.seconds_left,
             begun=said.next_index > 0,
+            said_tokens=said.tokens,
         )
         self._dispatcher.enter(work, partial(self._turn_came, request.answer))
 

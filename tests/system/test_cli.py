@@ -160,7 +160,7 @@ def test_explain_tells_where_an_answer_waited_and_who_gave_it(
     assert by_kind["dispatched"]["because"] == "only"
     assert by_kind["call_ended"]["outcome"] == "finished"
     told = numbered.cli("explain", answer).stdout
-    assert "queued, where 0 others waited" in told
+    assert "where 0 others waited" in told
     assert "ended: finish (stop)" in told
     nobody = numbered.cli("explain", str(uuid4()))
     assert (nobody.returncode, nobody.stdout) == (1, "")

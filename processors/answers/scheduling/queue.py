@@ -31,6 +31,8 @@ class Charge:
     tenant: UUID
     level: Level
     tokens: int
+    counter: int
+    """The tenant's, at this level, before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +181,9 @@ class Queue:
     def _dispatch(self, entry: Entry, level: Level, now: float) -> Next:
         work = entry.work
         self._leave(entry)
+        charge = Charge(work.tenant, level, work.tokens, self._counters[level].of(work.tenant))
         self._counters[level].charge(work.tenant, work.tokens)
         self._place(work.tenant, level)
-        charge = Charge(work.tenant, level, work.tokens)
         return Next(work, charge, max(0.0, now - work.asked_at))
 
     def _place(self, tenant: UUID, level: Level) -> None:

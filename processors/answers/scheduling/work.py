@@ -44,6 +44,10 @@ class Queued:
     """Engines that can't do it, by name."""
     avoid: str | None = None
     """An engine that just failed it: taken only if there is no other."""
+    attempt: int = 1
+    """Calls of this worker for this answer, with the one that it waits for."""
+    said_tokens: int = 0
+    """Of the answer, which is to go on."""
 
     @property
     def needs(self) -> "Needs":

@@ -10,6 +10,7 @@ import pytest
 
 from events.answers import Chunk, Claim, ClaimId, End
 from events.conversations import Band, EndKind, Sampling, Usage
+from events.decisions import Decision
 from events.ids import AnswerId, fresh_id
 from processors.answers import worker as worker_module
 from processors.answers.dispatch import Dispatcher, DispatchLimits
@@ -50,6 +51,7 @@ class House:
     """Of each engine."""
     chunk_delay_seconds_max: float = 0.02
     away_seconds_max: float = 10
+    decisions: list[Decision] = field(default_factory=list)
     worker: Worker = field(init=False)
 
     def make(self, name: str = "w1") -> Worker:
@@ -74,6 +76,7 @@ class House:
                     seats=SeatLimits(batch_requests=self.places, ahead_requests=0),
                     breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
                 ),
+                decide=self.decisions.append,
             ),
             limits=WorkerLimits(holding, self.unfinished_requests_max, 30),
         )
