@@ -119,6 +119,9 @@ class Worker:
                 group.create_task(self._recall_missed())
                 group.create_task(Standstill(self._held).watch())
         finally:
+            self._waiting.drop(self._owned)  # else what ends now makes room for it
+            self._owned.clear()
+            self._tails.clear()
             for holding in list(self._held.values()):
                 self._ending.update(holding.abandon())
             self._held.clear()
@@ -322,6 +325,7 @@ class Worker:
                 if said.end is not None:
                     tail.folds.pop(record.answer, None)
                     self._remember(record.answer, said)
+                    self._waiting.start_now(record.answer)
                 elif said is not EMPTY:  # the rest of an answer that began before this tail
                     tail.folds[record.answer] = said
         for folds in tail.due(tail.next):
