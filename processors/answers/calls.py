@@ -1,8 +1,9 @@
 """A call as the state machine's shell makes it: on the first engine that gives a token.
 
-Nothing is shown of a call that fails before its first token, so another engine simply takes it,
-within a budget of retries. Only an engine that had the request and then failed counts as an
-attempt, so that a request which breaks engines can't break them for ever.
+Nothing is shown of a call that fails before its first token, so another engine simply takes it. An
+answer of which nothing was shown before, either, needs a budget of retries for that. Only an engine
+that had the request and then failed counts as an attempt, so that a request which breaks engines
+can't break them for ever.
 """
 
 import logging
@@ -88,7 +89,7 @@ class Call:
                 log.warning("an engine failed", extra={"engine": self.engine, "kind": error.kind})
                 if speaking.said or attempts >= ATTEMPTS_MAX:
                     raise
-                if error.reached and not self._dispatcher.may_retry():
+                if error.reached and not self._work.begun and not self._dispatcher.may_retry():
                     raise
                 self._work = replace(self._work, avoid=self.engine)
             except Overloaded as error:

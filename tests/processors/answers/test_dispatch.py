@@ -25,6 +25,7 @@ from processors.answers.engine import (
     Token,
 )
 from processors.answers.scheduling.breaker import BreakerLimits
+from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import QueueLimits
 from tests.processors.answers.fakes import (
@@ -210,6 +211,15 @@ async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times()
     with pytest.raises(EngineFailed, match="dead"):
         await asyncio.wait_for(say(dispatcher_of(*engines)), 20)
     assert sum(len(engine.calls) for engine in engines) == calls.ATTEMPTS_MAX
+
+
+async def test_without_a_budget_for_retries_only_what_was_shown_in_part_goes_on_elsewhere() -> None:
+    spent = RetryLimits(share=0, per_second=0)
+    engine = FakeEngine("a", failing(1, EngineFailed("broken")))
+    with pytest.raises(EngineFailed, match="broken"):
+        await say(dispatcher_of(engine, retries=spent))
+    engine = FakeEngine("a", failing(3, EngineFailed("broken")))
+    assert await say(dispatcher_of(engine, retries=spent), begun=True) == numbers(5)
 
 
 async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
