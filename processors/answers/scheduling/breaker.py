@@ -79,6 +79,11 @@ class Breaker:
         risen = (now - self._closed_at) / self._limits.slow_start_seconds
         return bound if risen >= 1 else max(1, int(bound * risen))
 
+    def more(self, bound: int, in_flight: int, now: float) -> int:
+        """How many calls may begin now. A probe waits for none from before the pause."""
+        before = 0 if self._state is BreakerState.HALF_OPEN else in_flight
+        return self.calls_max(bound, now) - before
+
     def probe_due(self, now: float) -> bool:
         """It is open, and its pause is over: its health is to be asked."""
         return self._state is BreakerState.OPEN and now >= self._pause_ends
@@ -96,9 +101,10 @@ class Breaker:
     def began(self) -> None:
         self._probing = self._state is BreakerState.HALF_OPEN
 
-    def let_go(self) -> None:
+    def let_go(self, began_at: float = inf) -> None:
         """The call was given up by us, or was refused for what it asks: no word on the engine."""
-        self._probing = False
+        if began_at >= self._lets_since:
+            self._probing = False
 
     def succeeded(self, now: float) -> None:
         """A finish reason came."""

@@ -107,7 +107,7 @@ class Scheduler:
             case Outcome.FULL:
                 seat.breaker.full(now)
             case Outcome.LET_GO:
-                seat.breaker.let_go()
+                seat.breaker.let_go(dispatch.began_at)
 
     def served_since(self, needs: Needs) -> float | None:
         """Since when an engine that can do it takes work, even if it is full; None: none does."""

@@ -94,8 +94,8 @@ class Seat:
         """How many more calls it may be given."""
         if self._fullness(now) >= 1:
             return 0
-        places = min(self.share, self.breaker.calls_max(self.limits.bound, now))
-        return max(0, min(places, self.limits.bound - self._others_now(now)) - self.in_flight)
+        free = min(self.share, self.limits.bound - self._others_now(now)) - self.in_flight
+        return max(0, min(free, self.breaker.more(self.limits.bound, self.in_flight, now)))
 
     def load(self, now: float) -> Load:
         load, figures = self._fullness(now), self.figures

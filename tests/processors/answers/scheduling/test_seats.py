@@ -51,6 +51,19 @@ def test_own_calls_that_end_make_room_before_the_next_figures():
     assert busy.room(1.1) == 5
 
 
+def test_the_probe_of_a_breaker_waits_for_no_call_from_before_the_pause():
+    ill = seat(in_flight=3)  # they go on, for minutes perhaps
+    for at in (1.0, 2.0, 3.0):
+        ill.breaker.failed(at - 0.5, at)
+    assert ill.room(9.0) == 0
+    ill.breaker.probed(healthy=True, now=10.0)
+    assert ill.room(10.0) == 1
+    ill.began()
+    assert ill.room(10.1) == 0, "one at a time"
+    ill.breaker.let_go(began_at=0.0)
+    assert ill.room(10.2) == 0, "who left was not the probe"
+
+
 def test_a_batch_without_room_for_tokens_is_full_whatever_its_number():
     heavy = seat(in_flight=1)
     heavy.told(Figures(at=1.0, queued=0, running=1, tokens=1_000))
