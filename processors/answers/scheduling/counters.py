@@ -7,11 +7,12 @@ does not get a whole batch before its first token is counted.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 TENANTS_MAX = 10_000
-"""Counters that are kept; of more, those are forgotten that would be lifted anyway."""
+"""Counters that are kept; of more, those are forgotten that would be lifted anyway, and do not
+wait: these stand in line at their counters."""
 
 
 class Counters:
@@ -36,8 +37,13 @@ class Counters:
         """
         self._floor = max(self._floor, min(map(self._used_by, heads), default=self._floor))
         self._used[tenant] = max(self._used_by(tenant), self._floor)
+
+    def tidy(self, waits: Callable[[UUID], bool]) -> None:
+        """Forgets some, if there are too many. `waits`: the tenant has something queued."""
         if len(self._used) > TENANTS_MAX:
-            self._used = {each: used for each, used in self._used.items() if used > self._floor}
+            self._used = {
+                each: used for each, used in self._used.items() if used > self._floor or waits(each)
+            }
 
     def is_last(self, tenant: UUID) -> None:
         """Nobody else has anything queued, and this tenant has no more: who comes next, after

@@ -151,7 +151,11 @@ class Queue:
     def _enter(self, work: Queued, now: float) -> None:
         level, climbs_at = self._climbed(work, now)
         flows, counters = self._flows[level], self._counters[level]
-        if not any(work.tenant in flow for flow in flows.values()):
+
+        def waits(tenant: UUID) -> bool:
+            return any(tenant in flow for flow in flows.values())
+
+        if not waits(work.tenant):
             firsts = (flow.first() for flow in flows.values())
             heads = (first[-1].work.tenant for first in firsts if first is not None)
             counters.begins(work.tenant, heads)
@@ -159,6 +163,7 @@ class Queue:
         if work.needs not in flows:
             flows[work.needs] = Flow(counters)
         flows[work.needs].add(entry)
+        counters.tidy(waits)
         self._moves.add(work, min(climbs_at, work.deadline))
 
     def _leave(self, entry: Entry) -> None:

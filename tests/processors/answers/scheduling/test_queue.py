@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.conversations import Band
+from processors.answers.scheduling import counters
 from processors.answers.scheduling.queue import Queue
 from processors.answers.scheduling.work import Needs, Patience, Queued, QueueLimits, Why
 from tests.processors.answers.scheduling.made import FOR_EVER, tenant, work
@@ -114,6 +115,25 @@ def test_a_tenant_that_comes_back_has_saved_nothing_up():
         queue.put(work(tenant=2), 1)
     order = Counter(each.tenant for each in taken(queue)[:6])
     assert order[tenant(1)] == order[tenant(2)] == 3
+
+
+def test_a_tenant_that_waits_is_not_forgotten_however_many_come(monkeypatch):
+    """The first tenant's counter lies below where others begin; who is forgotten is lifted there,
+    and would no longer stand in line where it is looked for."""
+    monkeypatch.setattr(counters, "TENANTS_MAX", 3)
+    queue = queue_of(work(tenant=2, tokens=100))
+    second = queue.next(0, room)
+    assert second is not None
+    queue.put(work(tenant=1, tokens=500), 0)
+    first = queue.next(0, room)
+    assert first is not None
+    queue.put(work(tenant=1), 0)
+    queue.settle(second.charge, 100)
+    queue.put(work(tenant=2), 0)
+    queue.put(work(tenant=3), 0)
+    queue.settle(first.charge, 0)
+    queue.put(work(tenant=4), 0)
+    assert {each.tenant for each in taken(queue)} == {tenant(number) for number in (1, 2, 3, 4)}
 
 
 def test_a_model_without_room_holds_nobody_else_up():
