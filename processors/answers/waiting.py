@@ -34,8 +34,8 @@ class Waiting:
         self._needs_no_engine = needs_no_engine
         self._start = start
         self._asked: dict[AnswerId, Asked] = {}
-        self._unfolded: dict[AnswerId, None] = {}
-        """Of these, those that are not in the queue yet, in their order."""
+        self._unfolded: dict[int, dict[AnswerId, None]] = {}
+        """Of these, those that are not in the queue yet, by partition, in their order."""
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -45,7 +45,7 @@ class Waiting:
 
     def put(self, asked: Asked) -> None:
         self._asked[asked.request.answer] = asked
-        self._unfolded[asked.request.answer] = None
+        self._unfolded.setdefault(asked.request.place.partition, {})[asked.request.answer] = None
 
     def drop(self, partitions: Collection[int]) -> list[AnswerId]:
         """Forgets what waits there, and says what that was."""
@@ -60,16 +60,21 @@ class Waiting:
 
     def start_now(self, answer: AnswerId) -> None:
         """It needs no engine any more. Does nothing if it does not wait, or not for an engine."""
-        if answer in self._asked and answer not in self._unfolded:
+        asked = self._asked.get(answer)
+        if asked is not None and answer not in self._unfolded_of(asked):
             self._start(self._leave(answer), Ticket(self._dispatcher))
 
     def step(self) -> None:
-        """Partitions may have been folded."""
-        for answer in list(self._unfolded):
-            asked = self._asked[answer]
-            said = self._folded(asked)
-            if said is not None:
-                del self._unfolded[answer]
+        """Partitions may have been folded. Of one that has not been, only the first is looked at:
+        thousands may wait while it is."""
+        for answers in list(self._unfolded.values()):
+            while answers:
+                answer = next(iter(answers))
+                asked = self._asked[answer]
+                said = self._folded(asked)
+                if said is None:
+                    break
+                del answers[answer]
                 self._enter(asked, said)
 
     def _enter(self, asked: Asked, said: Fold) -> None:
@@ -99,6 +104,10 @@ class Waiting:
         self._start(self._leave(answer), ticket)
 
     def _leave(self, answer: AnswerId) -> Asked:
-        self._unfolded.pop(answer, None)
+        asked = self._asked.pop(answer)
+        self._unfolded_of(asked).pop(answer, None)
         self._dispatcher.leave(answer)
-        return self._asked.pop(answer)
+        return asked
+
+    def _unfolded_of(self, asked: Asked) -> dict[AnswerId, None]:
+        return self._unfolded.get(asked.request.place.partition, {})
