@@ -56,6 +56,7 @@ class Call:
         self._turn = turn
         self.engine: str | None = None
         """The name of who speaks."""
+        self._speaking: _Speaking | None = None
 
     @property
     def next_attempt(self) -> int:
@@ -77,7 +78,7 @@ class Call:
                 raise _error_of(given_up.why, last) from None
             self.engine = dispatch.seat.name
             self._work = replace(self._work, attempt=self._work.attempt + 1)
-            speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
+            speaking = self._speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
             try:
                 async with aclosing(speaking.tokens()) as tokens:
                     async for item in tokens:
@@ -97,6 +98,11 @@ class Call:
             except CannotContinue as error:
                 last = error
                 self._work = replace(self._work, unable=self._work.unable | {self.engine})
+
+    def is_enough(self) -> None:
+        """All that is wanted was said: who closes the call now does so after a success."""
+        if self._speaking is not None:
+            self._speaking.is_enough = True
 
     async def _next(self) -> Dispatch:
         turn, self._turn = self._turn, None
@@ -139,6 +145,7 @@ class _Speaking:
         self._dispatch = dispatch
         self._prompt = prompt
         self.said = False
+        self.is_enough = False
 
     async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         engine = self._dispatcher.engine(self._dispatch.seat.name)
@@ -163,6 +170,8 @@ class _Speaking:
             try:
                 await _close(stream)
             finally:
+                if self.is_enough and outcome is Outcome.LET_GO:
+                    outcome = Outcome.FINISHED
                 used = tokens + self._prompt_tokens(finished)
                 self._dispatcher.ended(self._dispatch, outcome, used, kind)
 

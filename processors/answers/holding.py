@@ -225,6 +225,7 @@ class Holding:
             task = await self._around.requests.load(self.request)
         except RequestsUnavailable as error:
             log.warning("a request cannot be loaded now", extra=self._extra(error=str(error)))
+            self._ticket.give_back()  # others may speak meanwhile that were loaded before
             self.put(LoadFailed())
             return
         except Exception:
@@ -301,6 +302,7 @@ class Holding:
                         return True
                     gatherer.add(item.text, item.id, item.logprob, item.top)
                     if gatherer.stopped:
+                        call.is_enough()
                         self._finished(speak, gatherer, Finished(FinishReason.STOP))
                         return True
                     while gatherer.ready_bytes >= self._around.limits.chunk_bytes_max:

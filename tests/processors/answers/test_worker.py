@@ -53,6 +53,7 @@ class House:
     away_seconds_max: float = 10
     decisions: list[Decision] = field(default_factory=list)
     worker: Worker = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
 
     def make(self, name: str = "w1") -> Worker:
         holding = HoldingLimits(
@@ -64,20 +65,21 @@ class House:
             chunk_bytes_max=1_000,
             answer_logprobs_bytes_max=10_000,
         )
+        self.dispatcher = Dispatcher(
+            self.engines or [self.engine],
+            DispatchLimits(
+                queue=QueueLimits(no_capacity_seconds_max=self.away_seconds_max),
+                seats=SeatLimits(batch_requests=self.places, ahead_requests=0),
+                breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
+            ),
+            decide=self.decisions.append,
+        )
         self.worker = Worker(
             name,
             tokens=self.log,
             work=self.work,
             requests=self.requests,
-            dispatcher=Dispatcher(
-                self.engines or [self.engine],
-                DispatchLimits(
-                    queue=QueueLimits(no_capacity_seconds_max=self.away_seconds_max),
-                    seats=SeatLimits(batch_requests=self.places, ahead_requests=0),
-                    breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
-                ),
-                decide=self.decisions.append,
-            ),
+            dispatcher=self.dispatcher,
             limits=WorkerLimits(holding, self.unfinished_requests_max, 30),
         )
         return self.worker
@@ -268,6 +270,18 @@ def two_of_which_the_first_asked_breaks_after(tokens: int) -> list[FakeEngine]:
 
     engines += [FakeEngine("a", script), FakeEngine("b", script)]
     return engines
+
+
+async def test_an_engine_whose_answer_is_closed_at_a_stop_sequence_has_succeeded() -> None:
+    house = House()
+    asked = house.ask(8)
+    house.requests.tasks[asked.answer] = task(8, sampling=Sampling(max_tokens=100, stop=(" 3",)))
+    async with running(house) as worker:
+        worker.take(asked)
+        await house.acknowledged(asked)
+        (served,) = house.dispatcher.report(0).served
+    assert house.log.of(asked.answer).text == numbers(3)
+    assert served.requests_per_second > 0
 
 
 async def test_an_engine_that_breaks_in_the_middle_is_a_seam() -> None:

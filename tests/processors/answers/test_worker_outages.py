@@ -83,6 +83,19 @@ async def test_engines_that_stay_full_end_an_answer_at_its_deadline_and_not_befo
     assert (end.kind, end.reason) == (EndKind.FAIL, "deadline")
 
 
+async def test_while_the_event_store_is_away_a_request_keeps_no_place_of_an_engine() -> None:
+    house = House(places=1)
+    house.requests.failures = 10**9
+    asked = house.ask()
+    async with running(house) as worker:
+        worker.take(asked)
+        await house.until(lambda: house.requests.loads > 1, "it is tried again")
+        assert house.dispatcher.report(1).engines[0].in_flight == 0
+        house.requests.failures = 0
+        await house.acknowledged(asked)
+    assert house.log.of(asked.answer).text == numbers(5)
+
+
 async def test_a_request_that_cannot_be_understood_is_ended_after_a_while() -> None:
     house = House()
     asked = request()  # the event store raises KeyError
