@@ -280,7 +280,8 @@ class Dispatcher:
             self._decisions.given_up(work.answer, why.value)
             self._waiting.pop(work.answer)(GivenUp(why))
         while (dispatch := scheduler.next(now)) is not None:
-            scheduler.retries.called(now)
+            if dispatch.work.attempt == 1:
+                scheduler.retries.called(now)
             self._decisions.dispatched(dispatch)
             self._waiting.pop(dispatch.work.answer)(dispatch)
         self._figures.look()

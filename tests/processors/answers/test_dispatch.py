@@ -222,6 +222,22 @@ async def test_without_a_budget_for_retries_only_what_was_shown_in_part_goes_on_
     assert await say(dispatcher_of(engine, retries=spent), begun=True) == numbers(5)
 
 
+async def test_only_first_calls_give_room_for_others_that_are_made_again() -> None:
+    away, left = EngineFailed("refused", reached=False), 6
+
+    async def script(_: Prompt) -> AsyncIterator[Token | Finished]:
+        nonlocal left
+        left -= 1
+        raise away if left > 0 else EngineFailed("dead")
+        yield Token("")
+
+    engine = FakeEngine("a", script)
+    budget = RetryLimits(share=1.0, per_second=0.0)
+    with pytest.raises(EngineFailed, match="dead"):
+        await asyncio.wait_for(say(dispatcher_of(engine, retries=budget)), 20)
+    assert len(engine.calls) == 5 + 1 + 1
+
+
 async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
     engine = FakeEngine("a")
     engine.unreachable = True
