@@ -114,6 +114,9 @@ class Dispatcher:
         self._worker, self._partitions = worker, 0
         self._served = Served()
         self._models_at = dict.fromkeys(self._engines, float("-inf"))
+        """When each engine was asked what it serves, of what is known."""
+        self._models_wanted_at = float("-inf")
+        """Work came then that no engine serves, by what was known."""
         self._asking: set[str] = set()
         """Engines that are asked for their models or their health now."""
         self._waiting: dict[AnswerId, Callable[[Turn], None]] = {}
@@ -186,8 +189,8 @@ class Dispatcher:
     def enter(self, work: Queued, came: Callable[[Turn], None]) -> None:
         """Puts work into the queue; `came` is told once, unless it `leaves` before. Whoever gets a
         dispatch says how it `ended`."""
-        self._look_after_engines()
         refusal = self._refusal(work)
+        self._look_after_engines()
         if refusal is None and not self._scheduler.queue.put(work, time.monotonic()):
             refusal = Overloaded("the worker's queue is full")
         if refusal is not None:
@@ -313,6 +316,9 @@ class Dispatcher:
             return CannotContinue("no engine can go on with this answer")
         if work.begun:  # an engine has served it, whenever that was; another may come
             return None
+        if min(self._models_at[name] for name in seats) < work.asked_at:  # one may serve it by now
+            self._models_wanted_at = max(self._models_wanted_at, work.asked_at)
+            return None
         return EngineRefused(f"No engine serves the model {work.model!r}.")
 
     def _look_after_engines(self) -> None:
@@ -324,7 +330,7 @@ class Dispatcher:
                 continue
             if seat.breaker.probe_due(now):
                 self._ask(name, self._probe(self._engines[name], seat))
-            elif now - self._models_at[name] > MODELS_SECONDS_MAX:
+            elif self._models_at[name] < max(self._models_wanted_at, now - MODELS_SECONDS_MAX):
                 self._ask(name, self._ask_models(self._engines[name], seat))
 
     def _ask(self, name: str, asking: Coroutine[Any, Any, None]) -> None:
@@ -354,20 +360,20 @@ class Dispatcher:
         began_at = time.monotonic()
         try:
             models = await engine.models()
-            self._models_at[seat.name] = time.monotonic()
-            if models != seat.models:
-                gone = (model for model in seat.models or () if model not in models)
-                self._lately.ceased(seat.name, gone, time.monotonic())
-                seat.models = models
-                self._models_changed()
+            gone = (model for model in seat.models or () if model not in models)
+            self._lately.ceased(seat.name, gone, time.monotonic())
         except EngineFailed as error:
-            if seat.models is None:
+            models = seat.models  # what it said before serves on
+            if models is None:
                 self._engine_failed(seat, began_at, away=not error.reached)
-            else:
-                self._models_at[seat.name] = time.monotonic()  # what it said before serves on
+                return
         except Exception:
             self._engine_failed(seat, began_at, away=True)
             raise
+        before, self._models_at[seat.name] = self._models_at[seat.name], began_at
+        if models != seat.models or before < self._models_wanted_at:
+            seat.models = models
+            self._models_changed()
 
     def _engine_failed(self, seat: Seat, began_at: float, *, away: bool) -> None:
         before = seat.breaker.state

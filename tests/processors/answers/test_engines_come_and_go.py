@@ -188,6 +188,21 @@ async def test_an_engine_that_serves_something_else_now_may_serve_the_old_again(
     await dispatcher.close()
 
 
+async def test_what_an_engine_serves_since_a_moment_is_not_refused() -> None:
+    engine = FakeEngine("a")
+    dispatcher = await knowing(engine)
+    engine.served = ("other",)
+    async with asyncio.timeout(SECONDS_MAX):
+        assert await say(dispatcher, "other") == numbers(5)
+        with pytest.raises(EngineRefused, match="No engine serves"):
+            await say(dispatcher, "unheard-of")
+    engine.unreachable = True
+    async with asyncio.timeout(SECONDS_MAX):
+        with pytest.raises(EngineRefused, match="No engine serves"):
+            await say(dispatcher, "unheard-of")
+    await dispatcher.close()
+
+
 async def test_nothing_is_refused_before_all_engines_are_known() -> None:
     other = replacing()
     dispatcher = Dispatcher([other], whole=False)
