@@ -120,7 +120,7 @@ def decode_statement(value: bytes) -> Statement | None:
             ),
             number=int(said["number"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

@@ -359,19 +359,19 @@ class Dispatcher:
     async def _ask_models(self, engine: Engine, seat: Seat) -> None:
         began_at = time.monotonic()
         try:
-            models = await engine.models()
-            gone = (model for model in seat.models or () if model not in models)
-            self._lately.ceased(seat.name, gone, time.monotonic())
+            models: Sequence[str] = await engine.models()
         except EngineFailed as error:
-            models = seat.models  # what it said before serves on
-            if models is None:
+            if seat.models is None:
                 self._engine_failed(seat, began_at, away=not error.reached)
                 return
+            models = seat.models  # what it said before serves on
         except Exception:
             self._engine_failed(seat, began_at, away=True)
             raise
         before, self._models_at[seat.name] = self._models_at[seat.name], began_at
         if models != seat.models or before < self._models_wanted_at:
+            gone = (model for model in seat.models or () if model not in models)
+            self._lately.ceased(seat.name, gone, time.monotonic())
             seat.models = models
             self._models_changed()
 

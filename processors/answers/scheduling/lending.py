@@ -29,6 +29,8 @@ SAYING_SECONDS_MAX = 1.0
 """A statement that is not in the log by then never gets there: its producer gives it up."""
 SAID_AGAIN_SECONDS = 1.0
 """A statement that matters is said again after this long: three fit into the silence."""
+FORGOTTEN_SECONDS = 3_600.0
+"""An engine that has gone for so long: no call is under way any more that was begun on a loan."""
 UNREAD_MAX = 64
 """Own statements on their way; older ones count as never read back."""
 
@@ -95,6 +97,8 @@ class Lending:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._needs: dict[str, Need] = {}
+        self._needed_at: dict[str, float] = {}
+        """By engine, also those that have gone: when it was one of ours last."""
         self._lent: dict[str, dict[str, _Lent]] = {}
         self._heard: dict[str, tuple[float, Statement]] = {}
         self._used: dict[str, dict[str, int]] = {}
@@ -139,6 +143,7 @@ class Lending:
     def step(self, needs: Mapping[str, Need], now: float) -> Statement | None:
         """Decides what to lend and to call back. What it returns is to be said to all."""
         self._needs = dict(needs)
+        self._forget_engines(now)
         for engine, need in needs.items():
             self._decide(engine, need)
         self._tidy()
@@ -273,6 +278,13 @@ class Lending:
             owner: Debt(loan.number, used.get(owner, 0), self._is_void(owner, loan))
             for owner, loan in loans.items()
         }
+
+    def _forget_engines(self, now: float) -> None:
+        self._needed_at.update(dict.fromkeys(self._needs, now))
+        for engine, at in list(self._needed_at.items()):
+            if now - at > FORGOTTEN_SECONDS:
+                for of_engine in (self._needed_at, self._lent, self._used):
+                    of_engine.pop(engine, None)
 
     def _forget_the_silent(self, before: float) -> None:
         for other, (at, _) in list(self._heard.items()):

@@ -57,6 +57,7 @@ def test_a_statement_is_read_as_it_was_made(statement: Statement) -> None:
         b"{}",
         b"\xff",
         b'{"worker": "a", "number": 1, "wanted": [], "lent": 1}',
+        b'{"worker": "a", "number": Infinity, "wanted": {}, "lent": {}, "owed": {}}',
         encode_statement(Statement("a", lent={"e": {"b": Loan(1, 2)}})).replace(b"[1,2]", b"[1]"),
     ],
 )

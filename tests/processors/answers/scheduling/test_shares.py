@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.answers.scheduling.lending import (
+    FORGOTTEN_SECONDS,
     SAYING_SECONDS_MAX,
     SILENT_SECONDS_MAX,
     Lending,
@@ -225,6 +226,19 @@ def test_a_place_is_not_taken_back_while_a_word_of_the_borrower_may_be_on_its_wa
         borrower.heard(statement, 3.6)
     assert borrower.places(ENGINE, 3.6) == 4
     assert owner.places(ENGINE, 3.6) == 0
+
+
+def test_what_was_lent_of_an_engine_that_has_gone_for_long_is_forgotten():
+    owner, borrower = lent(at=0)
+    owner.heard(told(borrower.step({ENGINE: Need(0, 0, 0)}, 1.0)), 1.0)
+    for at in (1.0, FORGOTTEN_SECONDS):
+        owner.step({}, at)
+    owner.step({ENGINE: Need(4, 0, 0)}, FORGOTTEN_SECONDS)
+    assert owner.places(ENGINE, FORGOTTEN_SECONDS) == 0, "the borrower may use them"
+    for at in (FORGOTTEN_SECONDS + 1, 3 * FORGOTTEN_SECONDS):
+        owner.step({}, at)
+    owner.step({ENGINE: Need(4, 0, 0)}, 3 * FORGOTTEN_SECONDS)
+    assert owner.places(ENGINE, 3 * FORGOTTEN_SECONDS) == 4
 
 
 ACTIONS = st.lists(
