@@ -73,6 +73,9 @@ class ServedReport:
     model: str
     requests_per_second: float
     tokens_per_second: float
+    expected_per_second: float
+    """Requests that will be, by those under way and how long one took lately: right also in the
+    first seconds of a burst, and when none of its long answers has ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,10 @@ def _queue(said: dict[str, Any]) -> QueueReport:
 
 def _served(said: dict[str, Any]) -> ServedReport:
     return ServedReport(
-        str(said["model"]), float(said["requests_per_second"]), float(said["tokens_per_second"])
+        str(said["model"]),
+        float(said["requests_per_second"]),
+        float(said["tokens_per_second"]),
+        float(said["expected_per_second"]),
     )
 
 

@@ -143,7 +143,7 @@ class FleetContended(Declined):
     CODE: ClassVar[str] = "fleet_contended"
     band: str
     wait_seconds: float
-    """The estimate, at the rate of the last seconds."""
+    """The estimate, at the rate at which others are expected to end."""
     wait_seconds_max: float
 
     @property

@@ -20,8 +20,8 @@ class Outlook:
     """Of a request that would be accepted now."""
 
     wait_seconds: float | None
-    """For an engine, at the rate at which the last seconds' were finished; None: others wait, and
-    none was."""
+    """For an engine, at the rate at which workers expect to finish others; None: others wait, and
+    none is under way, or none has finished yet."""
     out_seconds: float | None
     """How long no engine of its model has taken a call; None: one takes calls, or may."""
 
@@ -54,7 +54,7 @@ class FleetView:
             return None
         waits = [line for report in reports for line in report.queues if line.model == model]
         rate = sum(
-            served.requests_per_second
+            served.expected_per_second
             for report in reports
             for served in report.served
             if served.model == model

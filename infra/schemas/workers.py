@@ -70,7 +70,15 @@ def _report() -> dict[str, Any]:
         "tokens": WHOLE,
         "waited_seconds": {**NUMBER, "description": "the oldest of them"},
     }
-    served = {"model": TEXT, "requests_per_second": NUMBER, "tokens_per_second": NUMBER}
+    served = {
+        "model": TEXT,
+        "requests_per_second": {**NUMBER, "description": "finished in the last ten"},
+        "tokens_per_second": NUMBER,
+        "expected_per_second": {
+            **NUMBER,
+            "description": "requests, by those under way and how long one took lately",
+        },
+    }
     properties = {
         "worker": TEXT,
         "partitions": WHOLE,

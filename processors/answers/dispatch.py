@@ -236,8 +236,9 @@ class Dispatcher:
         self._scheduler.ended(dispatch, outcome, used, now)
         self._decisions.ended(dispatch, outcome, used, error)
         self._decisions.breaker(dispatch.seat, before)
+        self._served.over(dispatch.work.model)
         if outcome is Outcome.FINISHED:
-            self._served.note(dispatch.work.model, used, now)
+            self._served.finished(dispatch.work.model, used, now - dispatch.began_at, now)
         self._close_if_left(dispatch.seat.name)
         self._go_soon()
 
@@ -285,6 +286,7 @@ class Dispatcher:
         while (dispatch := scheduler.next(now)) is not None:
             if dispatch.work.attempt == 1:
                 scheduler.retries.called(now)
+            self._served.began(dispatch.work.model)
             self._decisions.dispatched(dispatch)
             self._waiting.pop(dispatch.work.answer)(dispatch)
         self._figures.look()

@@ -28,32 +28,67 @@ SERVED_SECONDS = 10.0
 """The rate is of so long: several answers of some seconds end in it."""
 SERVED_KEPT_MAX = 20_000
 """Ends that are counted; at more than 2,000 a second the rate is of less time."""
+SECONDS_MIN = 0.001
+"""Of a call: nothing is divided by nothing."""
+CALLS_WEIGHED = 20
+"""The mean time of a call is about that of so many: a few long ones among short ones count."""
 
 
 @dataclass(slots=True)
 class Served:
-    """Ends of the last seconds, by model. Pure: it is told the time."""
+    """Calls under way and ends of the last seconds, by model. Pure: it is told the time."""
 
     _ends: deque[tuple[float, str, int]] = field(
         default_factory=lambda: deque(maxlen=SERVED_KEPT_MAX)
     )
+    _under_way: Counter[str] = field(default_factory=Counter)
+    _means: dict[str, "_Mean"] = field(default_factory=dict)
 
-    def note(self, model: str, tokens: int, now: float) -> None:
-        """An answer's call has finished, and has used so many tokens."""
+    def began(self, model: str) -> None:
+        """A call that will be `over`."""
+        self._under_way[model] += 1
+
+    def over(self, model: str) -> None:
+        self._under_way[model] -= 1
+        if not self._under_way[model]:
+            del self._under_way[model]
+
+    def finished(self, model: str, tokens: int, seconds: float, now: float) -> None:
+        """An answer's call has used so many tokens, and so much time with its way there."""
         self._ends.append((now, model, tokens))
+        self._means.setdefault(model, _Mean()).add(seconds)
 
     def report(self, now: float) -> tuple[ServedReport, ...]:
         while self._ends and self._ends[0][0] < now - SERVED_SECONDS:
             self._ends.popleft()
         requests: Counter[str] = Counter()
+        requests.update(dict.fromkeys(self._means.keys() & self._under_way.keys(), 0))
         tokens: defaultdict[str, int] = defaultdict(int)
         for _, model, used in self._ends:
             requests[model] += 1
             tokens[model] += used
+        self._means = {model: mean for model, mean in self._means.items() if model in requests}
         return tuple(
-            ServedReport(model, number / SERVED_SECONDS, tokens[model] / SERVED_SECONDS)
+            ServedReport(
+                model,
+                number / SERVED_SECONDS,
+                tokens[model] / SERVED_SECONDS,
+                self._under_way[model] / self._means[model].seconds,
+            )
             for model, number in requests.most_common(SERVED_REPORTED_MAX)
         )
+
+
+@dataclass(slots=True)
+class _Mean:
+    """Of the last calls' times, an older one's weight falling by and by."""
+
+    seconds: float = 0.0
+    _number: int = 0
+
+    def add(self, seconds: float) -> None:
+        self._number = min(self._number + 1, CALLS_WEIGHED)
+        self.seconds += (max(seconds, SECONDS_MIN) - self.seconds) / self._number
 
 
 def report_of(

@@ -25,7 +25,7 @@ def waiting(number: int, tenant: UUID = FLOOD, band: Band = Band.DEFAULT) -> Que
 def report(
     *queues: QueueReport, rate: float = 10.0, worker: str = "w", engine: EngineReport = ENGINE
 ) -> Report:
-    return Report(worker, 8, 0, (engine,), queues, (ServedReport(MODEL, rate, 100 * rate),))
+    return Report(worker, 8, 0, (engine,), queues, (ServedReport(MODEL, 10.0, 1_000.0, rate),))
 
 
 def outlook(

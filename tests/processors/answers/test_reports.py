@@ -108,7 +108,7 @@ def test_a_report_is_bounded_and_says_what_matters_most() -> None:
         tenant = fresh_id()
         for _ in range(number):
             scheduler.queue.put(replace(work(tenant), model=name), 0.0)
-            served.note(name, 10, 0.0)
+            served.finished(name, 10, 1.0, 0.0)
     said = report(scheduler, 0.0, served)
     assert [engine.name for engine in said.engines] == ["e", "m1"]
     assert said.engines[1].models == ("m1", "m2")
@@ -127,7 +127,7 @@ ENGINE = EngineReport("e", ("m",), "closed", None, 1, 1, 0, 0.0, None, None, Non
         {"engines": (ENGINE,) * 3},
         {"engines": (replace(ENGINE, models=("a", "b", "c")),)},
         {"queues": (QueueReport("m", Band.FLEX, None, 1, 1, 1.0),) * 3},
-        {"served": (ServedReport("m", 1.0, 1.0),) * 3},
+        {"served": (ServedReport("m", 1.0, 1.0, 1.0),) * 3},
     ],
 )
 def test_a_report_that_lists_more_than_a_worker_says_is_none(more: dict[str, Any]) -> None:
@@ -138,11 +138,37 @@ def test_a_report_that_lists_more_than_a_worker_says_is_none(more: dict[str, Any
 def test_the_rate_is_of_the_last_seconds() -> None:
     served = Served()
     for second in range(30):
-        served.note("m", 100, float(second))
+        served.finished("m", 100, 1.0, float(second))
     assert served.report(29.0 + SERVED_SECONDS) == (
-        ServedReport("m", 1 / SERVED_SECONDS, 100 / SERVED_SECONDS),
+        ServedReport("m", 1 / SERVED_SECONDS, 100 / SERVED_SECONDS, 0.0),
     )
     assert served.report(40.0 + SERVED_SECONDS) == ()
+
+
+def test_what_is_expected_is_right_from_the_first_moments_of_a_burst() -> None:
+    served = Served()
+    for at in (0.0, 3.0, 6.0):  # a little before it
+        served.finished("m", 100, 1.5, at)
+    for _ in range(6):
+        served.began("m")
+    (before,) = served.report(7.0)
+    assert (before.requests_per_second, before.expected_per_second) == (0.3, 4.0)
+    for _ in range(6):
+        served.over("m")
+        served.finished("m", 100, 1.5, 8.5)
+    (after,) = served.report(8.5)
+    assert after.expected_per_second == 0, "nothing is under way"
+
+
+def test_answers_that_take_longer_than_the_rate_looks_back_are_expected_all_the_same() -> None:
+    served = Served()
+    for _ in range(30):
+        served.began("m")
+    assert served.report(0.0) == (), "nobody knows how long one takes"
+    served.over("m")
+    served.finished("m", 100, 58.0, 58.0)
+    (later,) = served.report(58.0 + 2 * SERVED_SECONDS)
+    assert (later.requests_per_second, later.expected_per_second) == (0.0, 0.5)
 
 
 def test_only_what_was_finished_counts_as_served() -> None:
@@ -192,7 +218,7 @@ REPORTS = st.builds(
         ),
         max_size=2,
     ).map(tuple),
-    st.lists(st.builds(ServedReport, NAMES, SECONDS, SECONDS), max_size=2).map(tuple),
+    st.lists(st.builds(ServedReport, NAMES, SECONDS, SECONDS, SECONDS), max_size=2).map(tuple),
 )
 
 
@@ -215,9 +241,9 @@ def test_what_a_later_version_says_besides_is_passed_over() -> None:
         b"[]",
         b"{}",
         encode_report(Report("w", 1, 2)).replace(b'"queues":[]', b'"queues":[{"band":"none"}]'),
-        encode_report(replace(Report("w", 1, 2), served=(ServedReport("m", 1.0, 1.0),))).replace(
-            b"1.0", b"null"
-        ),
+        encode_report(
+            replace(Report("w", 1, 2), served=(ServedReport("m", 1.0, 1.0, 1.0),))
+        ).replace(b"1.0", b"null"),
     ],
 )
 def test_what_is_no_report_is_said_to_be_none(value: bytes | None) -> None:
