@@ -360,40 +360,8 @@ STATUS_OF_REFUSED: dict[type[commands.Refused], int] = {
 }
 
 
-AGAIN_SOON = (
-    commands.StoreUnavailable,
-    commands.StoreSaturated,
-    commands.Busy,
-    NoModelKnown,
-    Draining,
-    Unavailable,
-    TooManyReaders,
-    NotAppliedYet,
-    ListBehind,
-)
-"""Refusals that a moment mends."""
-
-
 def status_of(error: Declined | commands.Refused) -> int:
     """The HTTP status of a refusal; a refusal that nobody has listed is a server error."""
     if isinstance(error, Declined):
         return error.STATUS
     return STATUS_OF_REFUSED.get(type(error), 500)
-
-
-def retry_headers(error: Declined | commands.Refused) -> dict[str, str]:
-    """What clients are told about sending it again.
-
-    `retry-after-ms` and `x-should-retry` are what OpenAI's clients obey; they would repeat a 409.
-    """
-    if isinstance(error, TooManyUnanswered | FleetContended | NoEngine):
-        seconds = error.retry_after_seconds
-        whole = max(1, -int(-seconds // 1))
-        return {"retry-after": str(whole), "retry-after-ms": str(round(seconds * 1000))}
-    if isinstance(error, PerhapsAccepted):
-        return {"x-should-retry": "false"}
-    if isinstance(error, AGAIN_SOON):
-        return {"retry-after": "1", "retry-after-ms": "1000"}
-    if status_of(error) == 409:
-        return {"x-should-retry": "false"}
-    return {}

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from commands.errors import Refused
-from gateway.errors import Declined, InvalidKey, retry_headers, status_of
+from gateway.again import retry_headers
+from gateway.errors import Declined, InvalidKey, status_of
 
 MEDIA_TYPE = "application/problem+json"
 RESERVED = frozenset({"type", "title", "status", "detail", "instance", "code"})

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from commands.conversations import CompleteOnce, NewMessage, complete_once
 from events.conversations import EndKind, Sampling
 from events.ids import AnswerId, ConversationId, MessageId, derived_id
+from gateway.again import NOT_AGAIN
 from gateway.answer_streams import AnswerRef
 from gateway.answers import stream_address
 from gateway.delivery import Watched
@@ -21,8 +22,6 @@ from gateway.intake import Call, call_of, read_object, validated
 from gateway.openai import errors, frames
 from gateway.openai.bodies import ChatBody
 from gateway.repeats import with_attempt
-
-NOT_AGAIN = {"x-should-retry": "false"}
 
 
 @dataclass(frozen=True, slots=True)

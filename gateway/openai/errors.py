@@ -7,7 +7,8 @@ import orjson
 from starlette.responses import Response
 
 from commands.errors import Refused
-from gateway.errors import Declined, retry_headers, status_of
+from gateway.again import retry_headers
+from gateway.errors import Declined, status_of
 
 
 def response(error: Declined | Refused, headers: Mapping[str, str] | None = None) -> Response:

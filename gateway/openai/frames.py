@@ -13,6 +13,7 @@ import orjson
 
 from events.answers import Entry, EntryEnd, Logprobs
 from events.conversations import Band, EndKind
+from gateway.again import NOT_AGAIN
 from gateway.errors import Declined, status_of
 from gateway.event_stream import Whole
 from gateway.openai import errors
@@ -29,7 +30,7 @@ STATUS_OF_FAILURE = {
 AGAIN_AFTER_FAILURE = {
     "overloaded": {"retry-after": "10"},
     "no_engine": {"retry-after": "10"},
-    "deadline": {"x-should-retry": "false"},
+    "deadline": NOT_AGAIN,
 }
 """What clients are told then about sending it again. The time that they gave it is over after a
 deadline; it has waited long for an engine after the others, and will again if it comes at once."""

@@ -129,7 +129,10 @@ class EnginesByName:
         try:
             found = await found_at(name, self._resolve, self._services)
         except (OSError, UnicodeError) as error:
-            log.warning("a name of engines has no address", extra={"error": repr(error)})
+            log.warning(
+                "a name of engines has no address",
+                extra={"engines": str(name), "error": repr(error)},
+            )
             return
         if not found:
             return

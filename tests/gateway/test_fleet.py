@@ -121,6 +121,7 @@ async def test_what_would_wait_too_long_is_refused_before_anything_is_written() 
         assert (refused.status_code, error["code"]) == (429, "fleet_contended")
         assert error["type"] == "rate_limit_error"
         assert refused.headers["retry-after"] == "40"
+        assert "x-should-retry" not in refused.headers
         problem = (await post(http, conversation)).json()
         assert (problem["status"], problem["code"]) == (429, "fleet_contended")
         assert (problem["wait_seconds"], problem["band"]) == (100.0, "default")
@@ -131,6 +132,15 @@ async def test_what_would_wait_too_long_is_refused_before_anything_is_written() 
         assert (await chat(http, service_tier="flex")).status_code == 200, "it has time"
         hurry = {"X-Request-Timeout": "50"}
         assert (await chat(http, hurry, service_tier="flex")).status_code == 429, "or not"
+
+
+async def test_a_wait_that_clients_do_not_take_is_no_invitation_to_come_at_once() -> None:
+    limits = with_limits(contended_seconds_max={Band.DEFAULT: 60.0})
+    async with served(limits) as bench, calling(bench) as http:
+        hear(bench, report(waiting(2_000, TENANT.tenant)))
+        refused = await chat(http)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "140")
+        assert refused.headers["x-should-retry"] == "false"
 
 
 async def test_a_model_without_an_engine_for_long_is_refused_as_unavailable() -> None:
