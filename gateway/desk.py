@@ -239,11 +239,12 @@ class Desk:
         return await self.gateway.receipts.receipt(call.caller.tenant, call.command, call.asked)
 
     async def _chosen(self, model: str | None) -> str:
-        served = await self.gateway.models.ids()
+        models = self.gateway.models
         if model is None:
+            served = await models.ids()
             if not served:
                 raise NoModelKnown
             return served[0]
-        if served is not None and model not in served:
+        if not await models.may_serve(model):
             raise UnknownModel(model)
         return model

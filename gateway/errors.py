@@ -85,7 +85,7 @@ class NoModelKnown(Declined):
     CODE: ClassVar[str] = "no_model_known"
 
     def __str__(self) -> str:
-        return "no engine has told its model yet; name a model, or send it again in a moment"
+        return "an engine has not told its models yet; send it again in a moment, or name another"
 
 
 @dataclass(unsafe_hash=True)

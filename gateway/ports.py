@@ -97,6 +97,9 @@ class Models(Protocol):
         away, so that they can be away without anybody being refused.
         """
 
+    async def may_serve(self, model: str) -> bool:
+        """False: no engine serves it, and all have said what they serve. From memory as well."""
+
 
 class Admission(Protocol):
     async def unanswered(self) -> Mapping[UUID, int]:

@@ -25,15 +25,20 @@ class ServedModels:
     """
 
     def __init__(
-        self, engines: Sequence[Engine], models_by_alias: Mapping[str, str] | None = None
+        self,
+        engines: Sequence[Engine],
+        models_by_alias: Mapping[str, str] | None = None,
+        *,
+        whole: bool = True,
     ) -> None:
-        """An alias is offered while its model is served, after all models."""
+        """An alias is offered while its model is served, after all models. Not `whole`: there are
+        other engines, and it is not known yet where."""
         self._models_by_alias = models_by_alias or {}
         self._engines = tuple(engines)
         self._gone: list[Engine] = []
         self._changed = asyncio.Event()
         self._known: dict[str, tuple[str, ...]] = {}
-        self._lately = Lately()
+        self._lately, self._whole = Lately(), whole
         self.reachable: frozenset[str] = frozenset()
         """The engines that answered when they were last asked."""
 
@@ -46,11 +51,17 @@ class ServedModels:
         aliases = [name for name, model in self._models_by_alias.items() if model in models]
         return tuple(dict.fromkeys((*models, *aliases)))
 
-    def set_engines(self, engines: Sequence[Engine]) -> None:
+    async def may_serve(self, model: str) -> bool:
+        served = await self.ids()
+        if served is None or model in served:
+            return True
+        return not self._whole or any(engine.name not in self._known for engine in self._engines)
+
+    def set_engines(self, engines: Sequence[Engine], *, whole: bool = True) -> None:
         """These are the engines from now on; those that have gone are closed with the next look."""
         names = {engine.name for engine in engines}
         self._gone += [engine for engine in self._engines if engine.name not in names]
-        self._engines = tuple(engines)
+        self._engines, self._whole = tuple(engines), whole
         for name in [name for name in self._known if name not in names]:
             self._lately.ceased(name, self._known.pop(name), time.monotonic())
         self._changed.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from commands.conversations import CONVERSATIONS
@@ -38,6 +38,7 @@ from infra.served_models import ServedModels
 from infra.settings import Settings
 from infra.token_reader import KafkaTokenFolds
 from infra.workers_reader import WorkersReader
+from processors.answers.engine import Engine
 
 log = logging.getLogger("thalweg.wiring")
 
@@ -63,9 +64,17 @@ async def gateway_parts(
         folds = KafkaTokenFolds(settings.kafka_servers, topics, partitions=settings.partitions)
         stack.push_async_callback(folds.close)
         engines = open_engines(settings.engines, settings)
-        served = ServedModels(engines, settings.models_by_alias)
+        served = ServedModels(
+            engines,
+            settings.models_by_alias,
+            whole=not any(address.is_name for address in settings.engines),
+        )
         stack.push_async_callback(served.close)
-        by_name = EnginesByName(settings.engines, settings, served.set_engines, engines=engines)
+
+        def engines_changed(engines: Sequence[Engine]) -> None:
+            served.set_engines(engines, whole=by_name.are_all_found)
+
+        by_name = EnginesByName(settings.engines, settings, engines_changed, engines=engines)
         await run_beside(stack, by_name.run(), name="engines behind names")
         await run_beside(stack, served.run(), name="models that engines serve")
         fleet = FleetView(settings.models_by_alias)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.desk import Desk
-from gateway.errors import UnknownModel
+from gateway.errors import NoModelKnown, UnknownModel
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -27,7 +27,8 @@ def routes(desk: Desk) -> APIRouter:
         await desk.caller(request)
         name = request.path_params["model"]
         if name not in (await desk.gateway.models.ids() or ()):
-            raise UnknownModel(name)
+            may_come = await desk.gateway.models.may_serve(name)
+            raise NoModelKnown if may_come else UnknownModel(name)
         return Response(orjson.dumps(as_object(name)), media_type="application/json")
 
     return router

@@ -130,11 +130,17 @@ def begun(*texts: str) -> list[Entry]:
 class FixedModels:
     def __init__(self) -> None:
         self.served: Sequence[str] | None = (MODEL, "org/other")
+        self.is_complete = True
+        """All engines have said what they serve."""
         self.asked = 0
 
     async def ids(self) -> Sequence[str] | None:
         self.asked += 1
         return self.served
+
+    async def may_serve(self, model: str) -> bool:
+        served = await self.ids()
+        return served is None or not self.is_complete or model in served
 
 
 class FixedCounts:

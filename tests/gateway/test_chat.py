@@ -299,21 +299,6 @@ async def test_a_null_counts_as_absent(http: httpx2.AsyncClient) -> None:
     assert (await chat(http, **nulls)).status_code == 200
 
 
-async def test_an_unknown_model_is_not_found(http: httpx2.AsyncClient) -> None:
-    answered = await chat(http, model="gpt-9")
-    error = answered.json()["error"]
-    assert (answered.status_code, error["code"], error["param"]) == (
-        404, "model_not_found", "model"
-    )  # fmt: skip
-
-
-async def test_models_are_listed(http: httpx2.AsyncClient) -> None:
-    listed = (await http.get("/v1/models")).json()
-    assert [one["id"] for one in listed["data"]] == [MODEL, "org/other"]
-    assert (await http.get("/v1/models/org/other")).json() == listed["data"][1]
-    assert (await http.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
-
-
 async def test_errors_of_the_door_have_openais_form(http: httpx2.AsyncClient, bench: Bench) -> None:
     wrong_key = {"Authorization": "Bearer wrong"}
     for answered, status, code in (

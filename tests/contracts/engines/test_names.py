@@ -147,6 +147,35 @@ async def test_a_model_that_an_engine_has_given_up_is_offered_a_little_longer(
     await served.close()
 
 
+async def test_any_model_may_come_while_an_engine_has_not_said_what_it_serves() -> None:
+    starting = FakeEngine("b", models=["two"])
+    starting.unreachable = True
+    aliases = {"say-one": "one", "say-two": "two"}
+    served = ServedModels([FakeEngine("a", models=["one"]), starting], aliases)
+    assert await served.may_serve("one"), "nothing is known yet"
+    await served.refresh()
+    assert await served.ids() == ("one", "say-one")
+    assert all([await served.may_serve(each) for each in ("one", "two", "say-two", "none")])
+    starting.unreachable = False
+    await served.refresh()
+    names = ("one", "two", "say-one", "say-two", "none")
+    assert [await served.may_serve(each) for each in names] == [True] * 4 + [False]
+    starting.unreachable = True
+    await served.refresh()
+    assert await served.may_serve("two"), "it is away, and may come back"
+    assert not await served.may_serve("none")
+    await served.close()
+
+
+async def test_any_model_may_come_while_a_name_has_no_address_yet() -> None:
+    served = ServedModels([FakeEngine("a", models=["one"])], whole=False)
+    await served.refresh()
+    assert await served.may_serve("two")
+    served.set_engines([FakeEngine("a", models=["one"])])
+    assert not await served.may_serve("two")
+    await served.close()
+
+
 async def test_an_alias_is_offered_while_its_model_is_served() -> None:
     served = ServedModels([FakeEngine("a", models=["one"])], {"say-one": "one", "say-two": "two"})
     await served.refresh()
