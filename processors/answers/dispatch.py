@@ -26,7 +26,6 @@ from processors.answers.figures import FiguresPoll
 from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
-from processors.answers.scheduling.lately import Lately
 from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
@@ -109,7 +108,7 @@ class Dispatcher:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
         self._leaving: dict[str, Seat] = {}
         """Engines that have gone and are still at work for us."""
-        self._lately, self._whole = Lately(), whole
+        self._whole = whole
         self._figures = FiguresPoll(self._scheduler.seats, self.engine, self._go_soon)
         self._worker, self._partitions = worker, 0
         self._served = Served()
@@ -152,7 +151,7 @@ class Dispatcher:
         now, self._whole = time.monotonic(), whole
         for name in [name for name in self._scheduler.seats if name not in wanted]:
             seat = self._leaving[name] = self._scheduler.seats.pop(name)
-            self._lately.ceased(name, seat.models or (), now)
+            self._scheduler.lately.ceased(name, seat.models or (), now)
             self._decisions.gone(name, seat.in_flight)
             self._close_if_left(name)
         for engine in engines:
@@ -312,7 +311,7 @@ class Dispatcher:
         seats, may_be_served = self._scheduler.seats, self._scheduler.may_be_served
         if not self._whole or not seats or may_be_served(work.needs):
             return None  # nobody knows what engines that come will serve
-        if self._lately.may_serve(work.needs, work.asked_at):
+        if self._scheduler.lately.may_serve(work.needs, work.asked_at):
             return None
         if work.unable and may_be_served((work.model, frozenset())):
             return CannotContinue("no engine can go on with this answer")
@@ -373,7 +372,7 @@ class Dispatcher:
         before, self._models_at[seat.name] = self._models_at[seat.name], began_at
         if models != seat.models or before < self._models_wanted_at:
             gone = (model for model in seat.models or () if model not in models)
-            self._lately.ceased(seat.name, gone, time.monotonic())
+            self._scheduler.lately.ceased(seat.name, gone, time.monotonic())
             seat.models = models
             self._models_changed()
 

@@ -121,7 +121,7 @@ class Breaker:
         Calls that were under way at the last failure that counted may have failed with it, as
         mates of its batch do: they are no failure of their own.
         """
-        if began_at <= self._failed_at and self._state is not BreakerState.HALF_OPEN:
+        if began_at <= self._failed_at:
             return
         self._failed_at = now
         self._in_a_row += 1

@@ -6,6 +6,7 @@ moment. Until then a model of which it was the last one is not a model that nobo
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from processors.answers.scheduling.work import Needs
 
@@ -31,10 +32,18 @@ class Lately:
 
     def may_serve(self, needs: Needs, asked_at: float) -> bool:
         """One that could do it was there shortly before it was asked for, or went later."""
+        return asked_at - self.last(needs) <= LATELY_SECONDS
+
+    def last(self, needs: Needs) -> float:
+        """When the last that could do it went; minus infinity: none has gone."""
         model, unable = needs
-        return any(
-            served == model and engine not in unable and asked_at - last <= LATELY_SECONDS
-            for (engine, served), last in self._last.items()
+        return max(
+            (
+                last
+                for (engine, served), last in self._last.items()
+                if served == model and engine not in unable
+            ),
+            default=-inf,
         )
 
     def models(self, now: float) -> Iterator[str]:

@@ -81,7 +81,7 @@ class Queue:
             return False
         self._enter(work, now)
         if not work.begun:
-            self._patience.add(work, self._asked_next(work, now, None))
+            self._patience.add(work, self._asked_next(work, now, work.asked_at))
         return True
 
     def next(self, now: float, has_room: Callable[[Needs], bool]) -> Next | None:
@@ -109,18 +109,22 @@ class Queue:
         return entry.work
 
     def given_up(
-        self, now: float, served_since: Callable[[Needs], float | None]
+        self,
+        now: float,
+        served_since: Callable[[Needs], float | None],
+        out_since: Callable[[Needs], float] = lambda _: -inf,
     ) -> Iterator[tuple[Queued, Why]]:
         """Takes out what has waited too long. `served_since`: since when an engine that can do it
-        takes work, though it may be full now; None: none does."""
+        takes work, though it may be full now; None: none does, and since when is `out_since`."""
         self._move(now)
         while self._expired:
             yield self._expired.popitem()[1], Why.DEADLINE
         for work in self._patience.due(now, self._waits):
             since = served_since(work.needs)
-            why = self._why(work, now, since)
+            begins = max(work.asked_at, out_since(work.needs) if since is None else since)
+            why = self._why(work, now, begins, is_served=since is not None)
             if why is None:
-                self._patience.add(work, self._asked_next(work, now, since))
+                self._patience.add(work, self._asked_next(work, now, begins))
             else:
                 self._leave(self._entries[work.answer])
                 yield work, why
@@ -217,18 +221,18 @@ class Queue:
             else:
                 self._enter(work, now)
 
-    def _why(self, work: Queued, now: float, served_since: float | None) -> Why | None:
-        """While no engine was there, nobody was preferred: that time is no contention."""
-        if served_since is None:
-            waited = now - work.asked_at
-            return Why.NO_CAPACITY if waited >= self._limits.no_capacity_seconds_max else None
-        contended = self._limits.patience[work.band].contended_seconds_max
-        return Why.CONTENDED if now >= max(work.asked_at, served_since) + contended else None
+    def _why(self, work: Queued, now: float, begins: float, *, is_served: bool) -> Why | None:
+        """While no engine was there, nobody was preferred: that time is no contention. Nor is time
+        in which others were preferred a time without an engine."""
+        if is_served:
+            contended = self._limits.patience[work.band].contended_seconds_max
+            return Why.CONTENDED if now >= begins + contended else None
+        waited = now - begins
+        return Why.NO_CAPACITY if waited >= self._limits.no_capacity_seconds_max else None
 
-    def _asked_next(self, work: Queued, now: float, served_since: float | None) -> float:
-        begins = work.asked_at if served_since is None else max(work.asked_at, served_since)
+    def _asked_next(self, work: Queued, now: float, begins: float) -> float:
         moments = (
             begins + self._limits.patience[work.band].contended_seconds_max,
-            work.asked_at + self._limits.no_capacity_seconds_max,
+            begins + self._limits.no_capacity_seconds_max,
         )
-        return min((at for at in moments if at > now), default=now + ASKED_AGAIN_SECONDS)
+        return min((at for at in moments if now < at < inf), default=now + ASKED_AGAIN_SECONDS)

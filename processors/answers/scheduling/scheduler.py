@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from events.ids import ConversationId
 from processors.answers.scheduling.choice import Choice, choose
+from processors.answers.scheduling.lately import Lately
 from processors.answers.scheduling.queue import Charge, Queue
 from processors.answers.scheduling.retries import RetryBudget, RetryLimits
 from processors.answers.scheduling.seats import Seat
@@ -60,6 +62,8 @@ class Scheduler:
         self.retries = RetryBudget(retries)
         self.seats: dict[str, Seat] = {}
         """By the engine's name. Whoever adds or removes one may do so at any time."""
+        self.lately = Lately()
+        """What the engines served that have gone. Whoever removes one says so."""
         self._chance = chance
         self._prefixes: OrderedDict[ConversationId, str] = OrderedDict()
 
@@ -90,7 +94,7 @@ class Scheduler:
 
     def given_up(self, now: float) -> Iterator[tuple[Queued, Why]]:
         """Takes out of the queue what has waited too long."""
-        return self.queue.given_up(now, self.served_since)
+        return self.queue.given_up(now, self.served_since, self.out_since)
 
     def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, now: float) -> None:
         """A call is over, and has used so many tokens: of the prompt, and of what was said."""
@@ -113,6 +117,11 @@ class Scheduler:
         """Since when an engine that can do it takes work, even if it is full; None: none does."""
         since = (seat.breaker.lets_since for seat in self._able(needs))
         return min((each for each in since if each is not None), default=None)
+
+    def out_since(self, needs: Needs) -> float:
+        """While none takes work: since when. Minus infinity: none has since this worker began."""
+        since = (seat.breaker.out_since for seat in self._able(needs))
+        return max(self.lately.last(needs), max(since, default=-inf))
 
     def may_be_served(self, needs: Needs) -> bool:
         """An engine that is known can do it, or one that may be able to has not said so yet."""

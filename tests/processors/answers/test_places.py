@@ -97,6 +97,20 @@ async def test_more_workers_than_places_all_get_their_turn() -> None:
     await together.close()
 
 
+async def test_more_places_are_told_at_once_and_fewer_are_used_no_more() -> None:
+    scheduler, grown = Scheduler(random.Random(0)), []
+    seat = scheduler.seats["a"] = Seat("a")
+    places = Places(
+        "w", scheduler, partitions=2, say=lambda _: None, grown=lambda: grown.append(seat.share)
+    )
+    places.owns(())
+    places.owns({0, 1})
+    places.owns({0})
+    bound = seat.limits.bound
+    assert (grown, seat.share) == ([bound], bound // 2)
+    places.close()
+
+
 def test_two_changes_at_once_are_one_look_in_the_loop_that_workers_have_too() -> None:
     """uvloop's handle of what is due at once is no timer's."""
 

@@ -134,3 +134,19 @@ def test_a_late_failure_of_a_call_from_before_the_pause_changes_nothing(breaker)
     opened(breaker, now=5.0)
     breaker.failed(0.0, 5.5)
     assert breaker.probe_due(6.1)
+    breaker.probed(healthy=True, now=6.1)
+    breaker.began()
+    breaker.failed(0.0, 6.2)
+    assert breaker.state is BreakerState.HALF_OPEN, "the probe has not said anything yet"
+    assert breaker.calls_max(32, 6.2) == 0
+    breaker.failed(6.1, 6.3)
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_a_probe_that_finds_the_engine_full_lets_another_go_after_a_moment(breaker):
+    opened(breaker)
+    breaker.probed(healthy=True, now=1.1)
+    breaker.began()
+    breaker.full(1.2)
+    assert breaker.calls_max(32, 1.25) == 0
+    assert breaker.calls_max(32, 1.31) == 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from events.conversations import Band
 from processors.answers.scheduling import counters
-from processors.answers.scheduling.queue import Queue
+from processors.answers.scheduling.queue import ASKED_AGAIN_SECONDS, Queue
 from processors.answers.scheduling.work import Needs, Patience, Queued, QueueLimits, Why
 from tests.processors.answers.scheduling.made import FOR_EVER, tenant, work
 
@@ -184,6 +184,28 @@ def test_flex_waits_until_its_deadline_while_others_are_served():
     for now in range(0, 499, 3):
         assert not list(queue.given_up(float(now), always))
     assert list(queue.given_up(500.0, always)) == [(waiting, Why.DEADLINE)]
+
+
+def test_what_has_outwaited_every_bound_is_still_given_up_when_the_engines_go():
+    waiting = work(band=Band.FLEX)
+    queue = queue_of(waiting)
+    assert not list(queue.given_up(41.0, always))
+    assert list(queue.given_up(41.0 + ASKED_AGAIN_SECONDS, never)) == [(waiting, Why.NO_CAPACITY)]
+
+
+def test_the_time_in_which_others_were_served_is_no_time_without_an_engine():
+    waiting = work(band=Band.FLEX)
+    queue = queue_of(waiting)
+    for now in range(1_000):
+        assert not list(queue.given_up(float(now), always))
+    for now in range(1_000, 1_039):
+        assert not list(queue.given_up(float(now), never, lambda _: 1_000.0)), "they may be back"
+    for now in range(1_039, 1_050):
+        assert not list(queue.given_up(float(now), always))
+    gone = [
+        each for now in range(1_050, 1_100) for each in queue.given_up(now, never, lambda _: 1_050)
+    ]
+    assert gone == [(waiting, Why.NO_CAPACITY)]
 
 
 def test_what_was_begun_is_not_given_up_before_its_deadline():

@@ -64,6 +64,14 @@ def test_the_probe_of_a_breaker_waits_for_no_call_from_before_the_pause():
     assert ill.room(10.2) == 0, "who left was not the probe"
 
 
+def test_own_calls_that_ended_while_an_engine_was_asked_are_nobody_elses():
+    busy = seat(in_flight=6)
+    for _ in range(3):
+        busy.ended()
+    busy.told(Figures(at=1.0, queued=0, running=6), in_flight=6)
+    assert busy.room(1.1) == 7
+
+
 def test_a_batch_without_room_for_tokens_is_full_whatever_its_number():
     heavy = seat(in_flight=1)
     heavy.told(Figures(at=1.0, queued=0, running=1, tokens=1_000))

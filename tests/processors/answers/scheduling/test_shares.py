@@ -217,6 +217,20 @@ def test_a_loan_is_void_once_its_owner_may_have_taken_it_back():
     assert borrower.places(ENGINE, 4.6) == 0
 
 
+def test_a_void_loan_is_made_again_for_who_wants_it_all_the_time():
+    world = World.of(2, places=10)
+    one, _two = world.workers
+    one.wanted = 100
+    world.rounds(5)
+    one.may_write = False
+    world.rounds(int(SILENT_SECONDS_MAX / 0.05) + 2)  # not long enough for the owner
+    one.may_write = True
+    world.rounds(2)
+    one.in_flight = 0
+    world.rounds(5)
+    assert one.in_flight == 10
+
+
 def test_a_place_is_not_taken_back_while_a_word_of_the_borrower_may_be_on_its_way():
     owner, borrower = lent(at=0)
     on_its_way = told(borrower.step({ENGINE: Need(0, 0, 4)}, 2.9))
