@@ -38,6 +38,7 @@ from processors.answers.protocol_words import (
     Loaded,
     LoadFailed,
     Output,
+    Phase,
     ProduceFailed,
     Said,
     Send,
@@ -157,8 +158,9 @@ class Holding:
             self._stepping = False
         if self._gone:
             return
-        if self._speaking is None and self._task is not None:
-            self._ticket.give_back()  # it was loaded, and does not speak now
+        loaded, claiming = self._task is not None, self._state.phase is Phase.CLAIMING
+        if loaded and self._speaking is None and not claiming:
+            self._ticket.give_back()  # it does not speak now, nor as soon as its claim is read
         (self._room.set if room(self._state) else self._room.clear)()
         self._send_gathered()
 

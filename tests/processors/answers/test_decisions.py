@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from events.answers import Chunk, Claim, ClaimId
 from events.codec import Undecodable
+from events.conversations import Role
 from events.decisions import (
     BreakerChanged,
     CallEnded,
@@ -26,7 +27,7 @@ from events.decisions import (
 from events.ids import fresh_id
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
-from processors.answers.engine import EngineFailed, EngineRefused, NoEngine
+from processors.answers.engine import EngineFailed, EngineRefused, Message, NoEngine, Overloaded
 from processors.answers.scheduling.work import QueueLimits
 from tests.processors.answers.fakes import FakeEngine, numbers, request
 from tests.processors.answers.test_dispatch import MODEL, PROMPT, failing
@@ -138,6 +139,29 @@ async def test_a_failed_call_is_told_with_the_one_that_follows_it() -> None:
     assert set(calls[:-1]) <= {("a", "failed")}
     attempts = [one.attempt for one in decisions if isinstance(one, WasDispatched)]
     assert attempts == [1, 2][: len(calls)]
+
+
+async def test_a_call_that_is_closed_is_neither_a_success_nor_a_failure() -> None:
+    decisions: list[Decision] = []
+    dispatcher = Dispatcher([FakeEngine("a")], decide=decisions.append)
+    call = Call(dispatcher, work_of(request(), PROMPT, 30), PROMPT).tokens()
+    await anext(call)
+    await call.aclose()
+    await dispatcher.close()
+    (ended,) = [one for one in decisions if isinstance(one, CallEnded)]
+    assert ended.outcome == "let_go"
+    assert dispatcher.report(0).served == ()
+
+
+async def test_a_call_that_no_engine_took_has_used_nothing() -> None:
+    decisions: list[Decision] = []
+    dispatcher = Dispatcher([FakeEngine("a", failing(1, Overloaded()))], decide=decisions.append)
+    prompt = replace(PROMPT, messages=(Message(Role.USER, "long " * 100), *PROMPT.messages))
+    async for _ in Call(dispatcher, work_of(request(), prompt, 30), prompt).tokens():
+        pass
+    await dispatcher.close()
+    tokens = [one.tokens for one in decisions if isinstance(one, CallEnded)]
+    assert tokens == [0, 5 + 5]
 
 
 async def test_a_breaker_that_opens_is_told() -> None:

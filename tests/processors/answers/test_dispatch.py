@@ -296,6 +296,30 @@ async def test_who_leaves_in_the_moment_in_which_its_turn_comes_keeps_no_place()
             assert await say(dispatcher) == numbers(5)
 
 
+async def test_who_stops_waiting_is_not_served() -> None:
+    engine = FakeEngine("a")
+    dispatcher = dispatcher_of(engine, seats=SeatLimits(batch_requests=1, ahead_requests=0))
+    first = asking(dispatcher).tokens()
+    await anext(first)
+    second = asyncio.create_task(say(dispatcher))
+    await asyncio.wait([second], timeout=0.02)
+    second.cancel()
+    await asyncio.wait([second])
+    await first.aclose()
+    async with asyncio.timeout(5):
+        assert await say(dispatcher) == numbers(5)
+    assert len(engine.calls) == 2
+
+
+async def test_wrong_requests_are_no_fault_of_their_engine() -> None:
+    engine = FakeEngine("a", lambda _: refusing(EngineRefused("too long")))
+    dispatcher = dispatcher_of(engine)
+    for _ in range(2 * BreakerLimits().outcomes_kept):
+        with pytest.raises(EngineRefused):
+            await say(dispatcher)
+    assert dispatcher.report(0).engines[0].breaker == "closed"
+
+
 async def test_an_engine_is_given_no_more_than_its_places() -> None:
     engine = FakeEngine("a")
     dispatcher = dispatcher_of(engine, seats=SeatLimits(batch_requests=2, ahead_requests=1))

@@ -22,7 +22,7 @@ from processors.answers.scheduling import lately
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.seats import Figures, SeatLimits
 from tests.processors.answers.fakes import MODEL, FakeEngine, numbers
-from tests.processors.answers.test_dispatch import asking, dispatcher_of, refusing, say
+from tests.processors.answers.test_dispatch import QUICK, asking, dispatcher_of, refusing, say
 
 SECONDS_MAX = 10
 
@@ -97,6 +97,22 @@ async def test_an_engine_that_comes_back_while_it_is_at_work_is_the_same_one() -
         await again.closed.wait()  # nobody needs it
     await call.aclose()
     assert not first.closed.is_set()
+    await dispatcher.close()
+
+
+async def test_an_engine_that_comes_back_while_it_is_at_work_is_not_run_over() -> None:
+    engine = FakeEngine("a")
+    dispatcher = dispatcher_of(engine, seats=SeatLimits(batch_requests=1, ahead_requests=0))
+    call = asking(dispatcher).tokens()
+    await anext(call)
+    dispatcher.set_engines([])
+    dispatcher.set_engines([engine])
+    saying = asyncio.create_task(say(dispatcher))
+    await asyncio.wait([saying], timeout=0.02)
+    assert len(engine.calls) == 1
+    await call.aclose()
+    async with asyncio.timeout(SECONDS_MAX):
+        assert await saying == numbers(5)
     await dispatcher.close()
 
 
@@ -292,6 +308,45 @@ async def test_an_engine_whose_figures_fail_is_no_worse_for_it() -> None:
     await dispatcher.close()
 
 
+class SlowFigures(FakeEngine):
+    """Says its load when it may."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.may_say = asyncio.Event()
+        self.has_said = asyncio.Event()
+
+    async def figures(self) -> Figures | None:
+        self.asked_figures += 1
+        await self.may_say.wait()
+        self.has_said.set()
+        return Figures(time.monotonic(), queued=0, running=4)
+
+
+async def test_an_engine_that_is_slow_to_say_its_load_is_asked_once_and_of_that_time() -> None:
+    engine = SlowFigures("a")
+    engine.may_say.set()
+    dispatcher = await knowing(engine)
+    engine.may_say.clear()
+    engine.has_said.clear()
+    asked = engine.asked_figures
+    calls = [asking(dispatcher).tokens() for _ in range(4)]
+    await asyncio.gather(*(anext(call) for call in calls))
+    await asyncio.sleep(20 * figures.FIGURES_SECONDS)
+    assert engine.asked_figures == asked + 1
+    for call in calls[1:]:
+        await call.aclose()
+    engine.may_say.set()
+    async with asyncio.timeout(SECONDS_MAX):
+        await engine.has_said.wait()
+    await asyncio.sleep(0)
+    (said,) = dispatcher.report(0).engines
+    assert (said.running, said.in_flight) == (4, 1)
+    assert said.load == round(1 / said.bound, 3), "the other three were its own"
+    await calls[0].aclose()
+    await dispatcher.close()
+
+
 async def test_an_engine_that_fails_at_once_does_not_draw_all_traffic() -> None:
     dead = FakeEngine("dead", lambda _: refusing(EngineFailed("its shard is dead")))
     engines = [dead, FakeEngine("b"), FakeEngine("c")]
@@ -303,6 +358,20 @@ async def test_an_engine_that_fails_at_once_does_not_draw_all_traffic() -> None:
     for _ in range(30):
         assert await say(dispatcher) == numbers(5)
     assert len(dead.calls) - drawn <= BreakerLimits().failures_in_a_row_max, "then it is left alone"
+    await dispatcher.close()
+
+
+async def test_an_engine_that_says_that_it_is_ill_is_not_called() -> None:
+    ill, other = FakeEngine("ill"), FakeEngine("b")
+    ill.script = lambda _: refusing(EngineFailed("its shard is dead", reached=False))
+    dispatcher = await knowing(other, ill)
+    while not ill.calls:
+        assert await say(dispatcher) == numbers(5)
+    ill.unreachable, called = True, len(ill.calls)
+    for _ in range(10):
+        assert await say(dispatcher) == numbers(5)
+        await asyncio.sleep(2 * QUICK.pause_seconds_max)  # it may be asked for its health
+    assert len(ill.calls) - called <= 1, "one that was well a moment ago"
     await dispatcher.close()
 
 

@@ -66,7 +66,8 @@ def test_an_engine_that_fails_again_and_again_is_out_since_its_first_opening() -
     scheduler = a_scheduler()
     breaker = scheduler.seats["e"].breaker
     breaker.failed(0.0, 1.0, away=True)
-    assert report(scheduler, 4.0).engines[0].out_seconds == 3.0
+    out = report(scheduler, 4.0).engines[0]
+    assert (out.out_seconds, out.places) == (3.0, 0)
     breaker.probed(healthy=True, now=5.0)
     assert report(scheduler, 5.0).engines[0].out_seconds is None, "it may take a call"
     breaker.failed(5.0, 6.0)
