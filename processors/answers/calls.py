@@ -106,6 +106,8 @@ class Call:
 
     async def _next(self) -> Dispatch:
         turn, self._turn = self._turn, None
+        if isinstance(turn, GivenUp) and self._work.begun:
+            turn = None  # a part was shown since, by a worker that is losing the partition
         if isinstance(turn, Exception):
             raise turn
         return turn or await self._dispatcher.acquire(self._work)

@@ -12,7 +12,7 @@ from events.conversations import Role, Sampling
 from events.ids import ConversationId, fresh_id
 from processors.answers import calls, dispatch
 from processors.answers.calls import Call, work_of
-from processors.answers.dispatch import Dispatcher, DispatchLimits
+from processors.answers.dispatch import Dispatcher, DispatchLimits, GivenUp
 from processors.answers.engine import (
     CannotContinue,
     EngineFailed,
@@ -27,7 +27,7 @@ from processors.answers.engine import (
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.seats import SeatLimits
-from processors.answers.scheduling.work import QueueLimits
+from processors.answers.scheduling.work import QueueLimits, Why
 from tests.processors.answers.fakes import (
     MODEL,
     FakeEngine,
@@ -204,6 +204,19 @@ async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_dea
     engine.script = failing(10**9, EngineFailed("refused", reached=False))
     with pytest.raises(EngineFailed, match="refused"):
         await say(dispatcher, begun=True, seconds_max=0.5)
+
+
+async def test_what_was_given_up_before_a_part_of_it_was_shown_is_waited_for_after_all() -> None:
+    """A worker that is about to lose the partition may show a first part while it waits here."""
+    engine = FakeEngine("a")
+    for why in (Why.CONTENDED, Why.NO_CAPACITY):
+        work = work_of(request(), replace(PROMPT, said=" 0"), 10)
+        call = Call(dispatcher_of(engine), work, PROMPT, GivenUp(why))
+        async with aclosing(call.tokens()) as items:
+            assert [item async for item in items]
+    unshown = Call(dispatcher_of(engine), work_of(request(), PROMPT, 10), PROMPT, GivenUp(why))
+    with pytest.raises(NoEngine):
+        await anext(unshown.tokens())
 
 
 async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times() -> None:
