@@ -42,6 +42,16 @@ def test_without_a_fresh_report_nothing_is_expected() -> None:
     assert outlook(report(waiting(1_000)), age=REPORT_SECONDS_MAX + 1) is None
 
 
+def test_a_report_counts_for_nothing_once_it_is_stale_whatever_was_asked_before() -> None:
+    view = FleetView()
+    view.heard(report(waiting(100), worker="a"), 100.0)
+    view.heard(report(waiting(100), worker="b"), 103.0)
+    seen = [view.outlook(MODEL, Band.DEFAULT, FLOOD, now) for now in (103.0, 106.0, 109.0)]
+    assert seen == [Outlook(10.0, None), Outlook(10.0, None), None]
+    view.heard(report(waiting(50), worker="b"), 110.0)
+    assert view.outlook(MODEL, Band.DEFAULT, FLOOD, 110.0) == Outlook(5.0, None)
+
+
 def test_an_alias_waits_as_its_model_does() -> None:
     view = FleetView({"alias": MODEL})
     view.heard(report(waiting(1_000)), 100.0)
