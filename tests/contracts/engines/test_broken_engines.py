@@ -9,7 +9,7 @@ import pytest
 from infra.engines.openai import OpenAiEngine
 from infra.engines.tgi import TgiEngine
 from infra.servers.ports import free_port
-from processors.answers.engine import FinishReason
+from processors.answers.engine import EngineFailed, FinishReason
 from tests.contracts.engines import recordings
 from tests.contracts.engines.drive import (
     IMPATIENT,
@@ -214,6 +214,26 @@ async def test_lies_on_the_other_routes_are_failures(
     server.routes[route] = Bytes(said)
     adapter: AdapterType = OpenAiEngine if route == "/v1/models" else TgiEngine
     assert await bounded(adapter, server, Bytes(HEAD), impatient=False) == Failed(error)
+
+
+@pytest.mark.parametrize(("status", "reached"), [(500, True), (503, False)])
+async def test_a_balancer_without_an_engine_is_none_that_the_request_has_reached(
+    server: ReplayServer, status: int, reached: bool
+) -> None:
+    server.script = Bytes(b"HTTP/1.1 %d No\r\ncontent-length: 0\r\n\r\n" % status)
+    asked = engine(TgiEngine, server.url)
+    with pytest.raises(EngineFailed) as raised:
+        await anext(asked.generate(prompt("x")))
+    assert raised.value.reached is reached
+    await asked.close()
+
+
+async def test_who_is_not_there_is_not_reached(adapter: AdapterType) -> None:
+    asked = engine(adapter, f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(EngineFailed) as raised:
+        await anext(asked.generate(prompt("x")))
+    assert not raised.value.reached
+    await asked.close()
 
 
 async def test_a_template_error_is_a_refusal(server: ReplayServer) -> None:

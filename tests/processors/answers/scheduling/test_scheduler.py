@@ -51,3 +51,15 @@ def test_however_a_call_ends_its_charge_is_corrected_and_its_place_is_free(
     assert sum(seat.in_flight for seat in scheduler.seats.values()) == 0
     assert (first.work.tenant, second.work.tenant) == (tenant(1), tenant(2))
     assert dispatched(scheduler).work.tenant == tenant(1), "who was served less"
+
+
+def test_an_outage_begins_when_the_last_engine_fails_or_leaves() -> None:
+    scheduler, needs = scheduler_of("a", "b"), work().needs
+    assert scheduler.out_since(needs) == float("-inf")
+    for at, name in ((5.0, "a"), (7.0, "b")):
+        scheduler.seats[name].breaker.failed(at - 1, at, away=True)
+    assert scheduler.served_since(needs) is None
+    assert scheduler.out_since(needs) == 7.0
+    scheduler.lately.ceased("b", scheduler.seats.pop("b").models or (), 9.0)
+    assert scheduler.out_since(needs) == 9.0
+    assert scheduler.out_since(("other", frozenset())) == float("-inf")
