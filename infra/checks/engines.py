@@ -30,7 +30,9 @@ def _check_all(name: EngineAddress) -> Iterator[Finding]:
     except (OSError, UnicodeError) as problem:
         yield Finding(f"the name {name}: {problem}", TODO)
         return
-    for engine in found:
+    if not found.is_whole:
+        yield Finding(f"the name {name}: a host of one of its records has no address", TODO)
+    for engine in found.engines:
         yield _check(engine)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.engines import open_engine
@@ -69,18 +70,36 @@ async def services(name: str, resolver: "Resolver | None" = None) -> Sequence[Se
     return [(each.priority, each.target.to_text(omit_final_dot=True), each.port) for each in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What DNS says of a name."""
+
+    engines: tuple[EngineAddress, ...]
+    is_whole: bool
+    """Not: a host of an SRV record could not be resolved."""
+
+
 async def found_at(
     name: EngineAddress, resolve: Resolve = resolve, services: Services = services
-) -> tuple[EngineAddress, ...]:
-    """The engines behind a name now. Raises OSError, UnicodeError."""
+) -> Found:
+    """The engines behind a name now. Raises OSError, UnicodeError if no host can be resolved."""
     host, port = name.host_and_port
     if name.has_services:
         records = sorted(await services(host))[:ADDRESSES_MAX]
         targets = [(host, port) for first, host, port in records if first == records[0][0]]
     else:
         targets = [(host, port)]
-    places = {(ip, port) for host, port in targets for ip in await resolve(host, port)}
-    return tuple(name.at(ip, port) for ip, port in sorted(places)[:ADDRESSES_MAX])
+    places: set[tuple[str, int]] = set()
+    failed: OSError | UnicodeError | None = None
+    for host, port in targets:
+        try:
+            places.update((ip, port) for ip in await resolve(host, port))
+        except (OSError, UnicodeError) as error:
+            failed = error
+    if failed is not None and not places:
+        raise failed
+    engines = tuple(name.at(ip, port) for ip, port in sorted(places)[:ADDRESSES_MAX])
+    return Found(engines, is_whole=failed is None)
 
 
 class EnginesByName:
@@ -134,7 +153,7 @@ class EnginesByName:
                 extra={"engines": str(name), "error": repr(error)},
             )
             return
-        if not found:
+        if not found.engines:
             return
         kept = self._with_missed(name, found)
         if set(kept) != set(self._found.get(name, ())):
@@ -142,16 +161,14 @@ class EnginesByName:
             self._found[name] = kept
             self._changed()
 
-    def _with_missed(
-        self, name: EngineAddress, found: Sequence[EngineAddress]
-    ) -> tuple[EngineAddress, ...]:
+    def _with_missed(self, name: EngineAddress, found: Found) -> tuple[EngineAddress, ...]:
         """An answer, and after it what is not in it but was in one of the last."""
-        before = self._missed.get(name, {})
-        missed = {one: before.get(one, 0) + 1 for one in self._found.get(name, ())}
+        before, now = self._missed.get(name, {}), found.engines
+        missed = {one: before.get(one, 0) + found.is_whole for one in self._found.get(name, ())}
         self._missed[name] = {
-            one: times for one, times in missed.items() if one not in found and times < MISSED_MAX
+            one: times for one, times in missed.items() if one not in now and times < MISSED_MAX
         }
-        return (*found, *self._missed[name])[:ADDRESSES_MAX]
+        return (*now, *self._missed[name])[:ADDRESSES_MAX]
 
     def _changed(self) -> None:
         wanted = dict.fromkeys(address for found in self._found.values() for address in found)

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class OpenAiEngine:
-    """One server; the first model that it lists. `Engine` says what the methods promise."""
+    """One server, with all the models that it lists. `Engine` says what the methods promise."""
 
     def __init__(self, url: str, timers: Timers | None = None) -> None:
         self._http = HttpEngine(url, timers or Timers())
@@ -72,7 +72,7 @@ class OpenAiEngine:
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Token | Finished, None]:
         try:
-            model = self._model or await self._first_model()
+            model = prompt.model or self._model or await self._first_model()
             asked, corrected = prompt.tokens_max, False
             while True:
                 body = wire.chat_body(model, prompt, asked)

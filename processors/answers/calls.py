@@ -52,7 +52,7 @@ class Call:
         """`turn`: what the queue has said of it already."""
         self._dispatcher = dispatcher
         self._work = work
-        self._prompt = prompt
+        self._prompt = replace(prompt, model=work.model)
         self._turn = turn
         self.engine: str | None = None
         """The name of who speaks."""

@@ -26,6 +26,8 @@ class Prompt:
     sampling: Sampling
     tokens_max: int
     """How many tokens may still be said. The adapter may give fewer a call (reason length)."""
+    model: str = ""
+    """One of those that the engine serves, by its name for it; empty: the first of them."""
 
 
 @dataclass(frozen=True, slots=True)

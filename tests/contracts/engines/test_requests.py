@@ -1,6 +1,7 @@
 """What the adapters ask an engine: never what it is known to refuse."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -75,6 +76,15 @@ async def test_an_openai_engine_is_asked_to_continue_its_last_message() -> None:
         "add_generation_prompt": False,
         "continue_final_message": True,
     }
+
+
+async def test_an_openai_engine_speaks_the_model_that_was_asked_for() -> None:
+    whole = Bytes(recordings.read("21_chat_stream_usage")[0].received)
+    async with ReplayServer(whole) as server:
+        engine = OpenAiEngine(server.url + "/v1", PATIENT)
+        await outcome(engine, replace(prompt("q"), model="its-second-model"))
+        await engine.close()
+        assert orjson.loads(server.bodies[0])["model"] == "its-second-model"
 
 
 @pytest.mark.parametrize(("said", "error"), [(" w5", "CannotContinue"), ("", "EngineRefused")])

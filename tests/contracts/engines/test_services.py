@@ -11,7 +11,8 @@ import pytest
 from dns.asyncresolver import Resolver
 
 from infra.engines import names
-from infra.engines.names import found_at, services
+from infra.engines.names import EnginesByName, found_at, services
+from infra.limits import Limits
 from infra.settings import EngineAddress
 
 HOST = "_tgi._tcp.engines.test"
@@ -62,12 +63,46 @@ async def test_there_is_an_engine_at_each_record_of_the_first_priority(
     server, ask = name_server
     server.records = ["2 1 3000 far.test.", "1 9 3001 one.test.", "1 1 3002 two.test."]
     found = await found_at(NAME, ips_of, ask)
-    assert [str(one) for one in found] == [
+    assert found.is_whole
+    assert [str(one) for one in found.engines] == [
         "tgi+http://10.0.0.1:3001",
         "tgi+http://10.0.0.2:3002",
         "tgi+http://10.0.0.3:3002",
     ]
-    assert str((await found_at(OPENAI, ips_of, ask))[0]) == "openai+http://10.0.0.1:3001/v1"
+    assert str((await found_at(OPENAI, ips_of, ask)).engines[0]) == "openai+http://10.0.0.1:3001/v1"
+
+
+async def test_a_record_without_an_address_hides_no_other(
+    name_server: tuple[NameServer, names.Services],
+) -> None:
+    server, ask = name_server
+    server.records = ["1 9 3001 one.test.", "1 1 3002 two.test."]
+    away = "two.test"
+
+    async def ips(host: str, port: int) -> Sequence[str]:
+        if host in away:
+            raise OSError("no such host")
+        return IPS[host]
+
+    told: list[list[str]] = []
+    by_name = EnginesByName(
+        [NAME],
+        Limits(),
+        lambda engines: told.append([engine.name for engine in engines]),
+        resolve=ips,
+        services=ask,
+    )
+    await by_name.look(NAME)
+    assert [len(engines) for engines in told] == [1]
+    away = ""
+    await by_name.look(NAME)
+    away = "two.test"
+    for _ in range(2 * names.MISSED_MAX):
+        await by_name.look(NAME)
+    assert [len(engines) for engines in told] == [1, 3], "an outage of DNS is none of the engines"
+    away = "one.test two.test"
+    with pytest.raises(OSError, match="no such host"):
+        await found_at(NAME, ips, ask)
 
 
 @pytest.mark.parametrize("records", [(), None])

@@ -107,6 +107,14 @@ async def test_only_an_engine_that_serves_the_model_speaks() -> None:
     assert (len(engines[0].calls), len(engines[1].calls)) == (0, 3)
 
 
+async def test_an_engine_with_several_models_is_told_which_one_is_meant() -> None:
+    engine = FakeEngine("a", models=["one", "two"])
+    dispatcher = dispatcher_of(engine)
+    for model in ("two", "one"):
+        await say(dispatcher, model=model)
+    assert [prompt.model for prompt in engine.calls] == ["two", "one"]
+
+
 async def test_a_model_that_nobody_serves_is_refused() -> None:
     with pytest.raises(EngineRefused, match="No engine serves the model 'unheard-of'"):
         await say(dispatcher_of(FakeEngine("a")), model="unheard-of")
