@@ -31,9 +31,12 @@ AGAIN_AFTER_FAILURE = {
     "overloaded": {"retry-after": "10"},
     "no_engine": {"retry-after": "10"},
     "deadline": NOT_AGAIN,
+    "poisonous": NOT_AGAIN,
+    "unreadable": NOT_AGAIN,
 }
-"""What clients are told then about sending it again. The time that they gave it is over after a
-deadline; it has waited long for an engine after the others, and will again if it comes at once."""
+"""What clients are told then about sending it again. It has waited long for an engine after the
+first two, and will again if it comes at once. The time that they gave it is over after a deadline;
+after the others it would end so again, and a poisonous one might take workers down once more."""
 
 
 def finish_reason(end: EntryEnd) -> str:
