@@ -174,6 +174,18 @@ async def test_a_burst_does_not_slip_through_between_two_counts() -> None:
         assert [one.status_code for one in answered] == [202] * 5 + [429] * 3
 
 
+async def test_what_has_ended_elsewhere_makes_room_with_the_next_count() -> None:
+    limits = with_limits(
+        unanswered_requests_per_tenant_max=2,
+        admission_refresh_seconds=0,
+        admission_stale_seconds_max=0,
+    )
+    async with served(limits) as bench, calling(bench) as http:
+        bench.counts.fixed = {}
+        answered = [await post(http, await started(http)) for _ in range(6)]
+        assert [one.status_code for one in answered] == [202] * 6
+
+
 async def test_a_crowd_that_comes_at_once_does_not_slip_through() -> None:
     limits = with_limits(
         unanswered_requests_per_tenant_max=5,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from infra.engines.http import Timers
 from infra.engines.openai import OpenAiEngine
 from infra.engines.tgi import TgiEngine
 from infra.servers.ports import free_port
@@ -92,6 +93,18 @@ async def test_it_says_headers_and_hangs(adapter: AdapterType, server: ReplaySer
 async def test_it_hangs_after_a_token(adapter: AdapterType, server: ReplayServer) -> None:
     said = Bytes(HEAD + TOKEN[adapter] + b"\n\n", closes=False)
     assert await bounded(adapter, server, said) == Failed("EngineFailed", (" a",))
+
+
+async def test_a_stall_is_not_waited_for_as_long_as_a_first_token(
+    adapter: AdapterType, server: ReplayServer
+) -> None:
+    server.script = Bytes(HEAD + TOKEN[adapter] + b"\n\n", closes=False)
+    timers = Timers(first_token_seconds_max=1_000, between_tokens_seconds_max=0.2)
+    path = "/v1" if adapter is OpenAiEngine else ""
+    asked = adapter(server.url + path, timers)
+    async with asyncio.timeout(SECONDS_MAX):
+        assert await outcome(asked, prompt("x")) == Failed("EngineFailed", (" a",))
+    await asked.close()
 
 
 async def test_comments_alone_do_not_keep_it_alive(

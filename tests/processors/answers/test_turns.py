@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,13 @@ from events.ids import fresh_id
 from processors.answers import dispatch
 from processors.answers.engine import Finished, Prompt, Token
 from processors.answers.ports import Request, Task
-from tests.processors.answers.fakes import FakeRequests, counting, numbers
+from tests.processors.answers.fakes import (
+    FakeEngine,
+    FakeRequests,
+    breaking_after,
+    counting,
+    numbers,
+)
 from tests.processors.answers.test_worker import House, running
 
 OLD = ClaimId(0, fresh_id())
@@ -83,19 +90,46 @@ async def test_a_request_that_is_loaded_when_its_partition_goes_gives_its_turn_b
 async def test_who_waits_to_claim_again_gives_its_turn_back() -> None:
     house = House()
     house.work.member = False
-    asked = house.ask(5)
-    house.log.manual = True
+    asked, owner = house.ask(5), ClaimId(2, fresh_id())
+    house.log.write(0, Claim(asked.answer, owner, "owner", "numbered"))
     async with running(house) as worker:
         worker.take(asked)
         await house.until(lambda: house.requests.loads == 1, "it is loaded")
-        owner = ClaimId(2, fresh_id())
-        house.log.write(0, Claim(asked.answer, owner, "owner", "numbered"))
         await house.until(lambda: in_flight(house) == 0, "its place is free")
-        house.log.write(
-            0, End(asked.answer, owner, 0, EndKind.FINISH, "stop", None, "", 0, Usage())
-        )
+        end = End(asked.answer, owner, 0, EndKind.FINISH, "stop", None, "", 0, Usage())
+        house.log.write(0, end)
         await house.acknowledged(asked)
-    assert not house.log.of(asked.answer).text
+    assert not house.engine.calls
+
+
+async def test_what_an_engine_broke_off_goes_on_at_another_however_busy_that_is() -> None:
+    house, go = House(engines=[FakeEngine("a"), FakeEngine("b")]), asyncio.Event()
+    speaks_at: list[str] = []
+    for engine in house.engines:
+        engine.script = partial(noting, speaks_at, engine, go)
+    first, second = house.ask(5), house.ask(8, offset=1)
+    async with running(house) as worker:
+        worker.take(first)
+        await house.until(lambda: len(speaks_at) == 1, "one is busy")
+        worker.take(second)
+        await house.acknowledged(second)
+        go.set()
+        await house.acknowledged(first)
+    busy, idle, goes_on = speaks_at
+    assert idle != busy == goes_on
+    assert house.log.of(second.answer).text == numbers(8)
+
+
+async def noting(
+    speaks_at: list[str], engine: FakeEngine, go: asyncio.Event, prompt: Prompt
+) -> AsyncIterator[Token | Finished]:
+    """The first call waits; the second breaks in its middle."""
+    speaks_at.append(engine.name)
+    number = len(speaks_at)
+    if number == 1:
+        await go.wait()
+    async for item in breaking_after(3)(prompt) if number == 2 else counting(prompt):
+        yield item
 
 
 async def test_what_has_ended_needs_no_turn() -> None:

@@ -62,3 +62,14 @@ async def test_a_partition_that_is_not_folded_holds_no_other_up(room: Room) -> N
     assert room.waiting.drop({0}) == [held]
     assert room.take(1, 1) in room.started
     assert len(room.waiting) == 0
+
+
+async def test_what_needs_no_engine_any_more_waits_for_its_partition_all_the_same(
+    room: Room,
+) -> None:
+    cancelled = room.take(0, 0)
+    room.waiting.start_now(cancelled)
+    assert not room.started
+    room.folded_partitions.add(0)
+    room.waiting.step()
+    assert room.started == [cancelled]

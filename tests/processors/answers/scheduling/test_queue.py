@@ -54,7 +54,7 @@ def test_bands_go_in_their_order_and_what_was_begun_goes_first():
 
 
 def test_of_one_tenant_the_earliest_deadline_goes_first():
-    late, early, middle = (work(deadline=at) for at in (30.0, 10.0, 20.0))
+    late, early, middle = (work(asked_at=40.0 - at, deadline=at) for at in (30.0, 10.0, 20.0))
     assert taken(queue_of(late, early, middle)) == [early, middle, late]
 
 
