@@ -18,9 +18,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from events.topics import Topics
 from tests.faults.read_side import settings_of
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 TOPICS = Topics()
 SECONDS_MAX = 60

@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import httpx2
 import psycopg
 
 from infra.failpoints import CATALOGUE, folder_of
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 from tests.system.test_unstored import EXPIRE, post, settings_of, start, stream
 
 POISON = "what a table refuses"

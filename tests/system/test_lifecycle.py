@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import pytest
 
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import alive, wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 SERVERS = ["postgres", "redis", "kafka", "engine", "fork-server"]
 PARTS = Counter(

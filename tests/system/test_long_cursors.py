@@ -17,9 +17,10 @@ from psycopg.sql import SQL, Identifier
 from infra.servers import resolve
 from infra.servers.ports import free_port
 from infra.settings import Settings
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import Process, wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 OPENING = b"retry: 1000\n\n"
 LIVE_SECONDS_MAX = 60

@@ -7,8 +7,8 @@ from uuid import uuid4
 import openai
 import pytest
 
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine
 
 MODEL = "numbered"
 

@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from tests.fixtures.cutting_proxy import Cut, CuttingProxy, cutting_proxy
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine
 from tests.system.test_openai import MODEL, numbers, said
 
 

@@ -14,9 +14,10 @@ from infra.event_store import open_conversation_store
 from infra.kafka.consumer import LogReader, Record
 from infra.servers import resolve
 from infra.settings import Settings
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 PARTITIONS = 16
 READS_MAX = 100

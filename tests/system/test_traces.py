@@ -15,9 +15,9 @@ import httpx2
 import pytest
 
 from tests.fixtures.collector import Collector, Seen, problems_of
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
-from tests.system.conftest import NumberedEngine
 
 TURNS = 120
 AT_A_TIME = 8

@@ -8,30 +8,20 @@ import pytest
 from events.topics import Topics
 from infra.event_store import open_conversation_store
 from infra.kafka.topics import make_topics
-from infra.servers.ports import free_port
 from infra.settings import EngineAddress, Settings
 from tests.contracts.worker.asking import Installation
-from tests.fixtures.processes import Process, wait_for
+from tests.fixtures.numbered_process import NumberedEngine
+from tests.fixtures.processes import Process
 from tests.fixtures.servers import DatabaseUrl
 
 PARTITIONS = 4
 StartWorker = Callable[[], Process]
 
 
-def listens(port: int) -> bool:
-    import socket
-
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def numbered_engine(tmp_path: Path) -> Iterator[EngineAddress]:
-    port = free_port()
-    log = tmp_path / "engine.log"
-    engine = Process(log, "-m", "tests.fixtures.numbered_engine", "--port", str(port))
-    wait_for(lambda: listens(port), "the engine listens")
-    yield EngineAddress.parse(f"tgi+http://127.0.0.1:{port}")
+    engine = NumberedEngine(tmp_path).listens()
+    yield EngineAddress.parse(f"tgi+http://{engine.address}")
     engine.stop()
 
 
