@@ -362,8 +362,9 @@ class Dispatcher:
         try:
             models: Sequence[str] = await engine.models()
         except EngineFailed as error:
-            if seat.models is None:
+            if seat.models is None or not error.reached:
                 self._engine_failed(seat, began_at, away=not error.reached)
+            if seat.models is None:
                 return
             models = seat.models  # what it said before serves on
         except Exception:

@@ -235,7 +235,7 @@ class FakeEngine:
 
     async def models(self) -> tuple[str, ...]:
         if self.unreachable:
-            raise EngineFailed("no connection")
+            raise EngineFailed("no connection", reached=False)
         return self.served
 
     async def generate(self, prompt: Prompt) -> AsyncIterator[Token | Finished]:

@@ -1,0 +1,47 @@
+"""What a worker knows of engines that it has no calls at."""
+
+import asyncio
+
+import pytest
+
+from events.workers import EngineReport
+from processors.answers import dispatch
+from processors.answers.engine import EngineFailed
+from tests.processors.answers.fakes import FakeEngine, numbers
+from tests.processors.answers.test_dispatch import dispatcher_of, say
+
+SECONDS_MAX = 10.0
+
+
+class Slow(FakeEngine):
+    """It can be connected to, and does not say what it serves in time."""
+
+    async def models(self) -> tuple[str, ...]:
+        if self.unreachable:
+            raise EngineFailed("silent")
+        return await super().models()
+
+
+@pytest.mark.parametrize(("engine", "is_out"), [(FakeEngine("a"), True), (Slow("a"), False)])
+async def test_one_that_cannot_be_connected_to_is_out_and_one_slow_answer_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, is_out: bool
+) -> None:
+    """So gateways hear from every worker that an engine is away, also from those without calls."""
+    dispatcher = dispatcher_of(engine)
+    assert await say(dispatcher) == numbers(5)
+    monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
+    engine.unreachable = True
+
+    def reported() -> EngineReport:
+        (one,) = dispatcher.report(0).engines
+        return one
+
+    async with asyncio.timeout(SECONDS_MAX):
+        reported()
+        await asyncio.wait(dispatcher._tasks)  # it is asked what it serves
+    assert (reported().breaker == "open", reported().out_seconds is not None) == (is_out, is_out)
+    assert reported().models == engine.served, "what it said before serves on"
+    engine.unreachable = False
+    async with asyncio.timeout(SECONDS_MAX):
+        assert await say(dispatcher) == numbers(5)
+    await dispatcher.close()
