@@ -22,6 +22,7 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.meter import Heard, Spoken
 from processors.answers.ports import Request
 from processors.answers.protocol_words import Failure
 from processors.answers.scheduling.scheduler import Dispatch, Outcome
@@ -48,12 +49,14 @@ class Call:
         work: Queued,
         prompt: Prompt,
         turn: Turn | None = None,
+        heard: Heard | None = None,
     ) -> None:
-        """`turn`: what the queue has said of it already."""
+        """`turn`: what the queue has said of it already. `heard` counts tokens."""
         self._dispatcher = dispatcher
         self._work = work
         self._prompt = replace(prompt, model=work.model)
         self._turn = turn
+        self._heard = heard or Heard()
         self.engine: str | None = None
         """The name of who speaks."""
         self._speaking: _Speaking | None = None
@@ -78,7 +81,9 @@ class Call:
                 raise _error_of(given_up.why, last) from None
             self.engine = dispatch.seat.name
             self._work = replace(self._work, attempt=self._work.attempt + 1)
-            speaking = self._speaking = _Speaking(self._dispatcher, dispatch, self._prompt)
+            speaking = self._speaking = _Speaking(
+                self._dispatcher, dispatch, self._prompt, self._heard
+            )
             try:
                 async with aclosing(speaking.tokens()) as tokens:
                     async for item in tokens:
@@ -120,6 +125,7 @@ class Calls:
         self._request = request
         self._dispatcher = dispatcher
         self._last: Call | None = None
+        self.heard = Heard()
         self.avoid: str | None = None
         """The name of an engine that broke in the middle of one."""
 
@@ -135,31 +141,35 @@ class Calls:
             attempt=1 if self._last is None else self._last.next_attempt,
             said_tokens=said_tokens,
         )
-        self._last = Call(self._dispatcher, work, prompt, turn)
+        self._last = Call(self._dispatcher, work, prompt, turn, self.heard)
         return self._last
 
 
 class _Speaking:
     """One dispatch: what the engine says, and what that says of the engine."""
 
-    def __init__(self, dispatcher: Dispatcher, dispatch: Dispatch, prompt: Prompt) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, dispatch: Dispatch, prompt: Prompt, heard: Heard
+    ) -> None:
         self._dispatcher = dispatcher
         self._dispatch = dispatch
         self._prompt = prompt
-        self.said = False
+        self._heard, self._heard_before = heard, heard.tokens
+        self._first_at: float | None = None
         self.is_enough = False
 
     async def tokens(self) -> AsyncGenerator[Token | Finished, None]:
         engine = self._dispatcher.engine(self._dispatch.seat.name)
-        outcome, tokens, finished, kind = Outcome.LET_GO, 0, None, ""
+        outcome, finished, kind = Outcome.LET_GO, None, ""
         stream = engine.generate(self._prompt)
         try:
             async for item in stream:
-                self.said = True
+                if self._first_at is None:
+                    self._first_at = time.monotonic()
                 if isinstance(item, Finished):
                     outcome, finished = Outcome.FINISHED, item
                 else:
-                    tokens += 1
+                    self._heard.tokens += 1
                 yield item
         except EngineFailed as error:
             outcome = Outcome.FAILED if error.reached else Outcome.AWAY
@@ -174,8 +184,21 @@ class _Speaking:
             finally:
                 if self.is_enough and outcome is Outcome.LET_GO:
                     outcome = Outcome.FINISHED
-                used = tokens + self._prompt_tokens(finished)
-                self._dispatcher.ended(self._dispatch, outcome, used, kind)
+                spoken = self._spoken(finished)
+                used = spoken.tokens + self._prompt_tokens(finished)
+                self._dispatcher.ended(self._dispatch, outcome, used, kind, spoken)
+
+    @property
+    def said(self) -> bool:
+        return self._first_at is not None
+
+    def _spoken(self, finished: Finished | None) -> Spoken:
+        first_at = self._first_at
+        return Spoken(
+            self._heard.tokens - self._heard_before,
+            None if finished is None else finished.prompt_tokens,
+            None if first_at is None else first_at - self._dispatch.began_at,
+        )
 
     def _prompt_tokens(self, finished: Finished | None) -> int:
         """As the engine counted them, else about; none if it did not get to them."""

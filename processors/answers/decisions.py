@@ -1,4 +1,4 @@
-"""Puts the dispatcher's decisions into words, with the time of day."""
+"""Puts the dispatcher's decisions into words, with the time of day, and has them counted."""
 
 import time
 from collections.abc import Callable
@@ -15,10 +15,11 @@ from events.decisions import (
     WasQueued,
 )
 from events.ids import AnswerId
+from processors.answers.meter import NOTHING, UNMEASURED, Meter, Spoken, left_without
 from processors.answers.scheduling.breaker import BreakerState
 from processors.answers.scheduling.scheduler import Dispatch, Outcome
 from processors.answers.scheduling.seats import Load, Seat
-from processors.answers.scheduling.work import Queued
+from processors.answers.scheduling.work import Queued, Why
 
 Say = Callable[[Decision], None]
 
@@ -30,8 +31,9 @@ def _nobody(_: Decision) -> None:
 class Decisions:
     """`say` must not wait: what it can't pass on is lost."""
 
-    def __init__(self, say: Say | None = None) -> None:
+    def __init__(self, say: Say | None = None, meter: Meter = UNMEASURED) -> None:
         self._say = say or _nobody
+        self._meter = meter
 
     def queued(self, work: Queued, others: int) -> None:
         self._say(
@@ -49,6 +51,7 @@ class Decisions:
         )
 
     def dispatched(self, dispatch: Dispatch) -> None:
+        self._meter.dispatched(dispatch)
         work = dispatch.work
         self._say(
             WasDispatched(
@@ -65,12 +68,22 @@ class Decisions:
             )
         )
 
-    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, error: str) -> None:
+    def ended(
+        self,
+        dispatch: Dispatch,
+        outcome: Outcome,
+        used: int,
+        error: str,
+        spoken: Spoken = NOTHING,
+    ) -> None:
+        self._meter.ended(dispatch, outcome, spoken, error)
         seconds = round(time.monotonic() - dispatch.began_at, 4)
         answer, engine = dispatch.work.answer, dispatch.seat.name
         self._say(CallEnded(now_ms(), answer, engine, outcome.value, used, seconds, error))
 
-    def given_up(self, answer: AnswerId, why: str) -> None:
+    def given_up(self, answer: AnswerId, reason: Why | Exception) -> None:
+        self._meter.given_up(left_without(reason))
+        why = reason.value if isinstance(reason, Why) else str(reason)
         self._say(WasGivenUp(now_ms(), answer, why))
 
     def breaker(self, seat: Seat, before: BreakerState) -> None:

@@ -23,6 +23,7 @@ from processors.answers.engine import (
     Overloaded,
 )
 from processors.answers.figures import FiguresPoll
+from processors.answers.meter import NOTHING, UNMEASURED, Meter, Spoken
 from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
@@ -90,11 +91,12 @@ class Dispatcher:
         whole: bool = True,
         say: Callable[[Statement], None] | None = None,
         decide: Say | None = None,
+        meter: Meter = UNMEASURED,
         chance: random.Random | None = None,
     ) -> None:
         """`worker` shares the engines with others, by its part of `partitions`, and `say`s to them
         what it lends and wants; without `say` it has all places of its own. Not `whole`: there are
-        engines that are not known yet. `decide` is told of each decision."""
+        engines that are not known yet. `decide` is told of each decision, and `meter` counts."""
         limits = limits or DispatchLimits()
         self._engines = {engine.name: engine for engine in engines}
         self._scheduler = Scheduler(
@@ -103,7 +105,7 @@ class Dispatcher:
             retries=limits.retries,
         )
         self._limits = limits
-        self._decisions = Decisions(decide)
+        self._decisions, self.meter = Decisions(decide, meter), meter
         for name in self._engines:
             self._scheduler.seats[name] = Seat(name, limits=limits.seats, breaker=limits.breaker)
         self._leaving: dict[str, Seat] = {}
@@ -193,7 +195,7 @@ class Dispatcher:
         if refusal is None and not self._scheduler.queue.put(work, time.monotonic()):
             refusal = Overloaded("the worker's queue is full")
         if refusal is not None:
-            self._decisions.given_up(work.answer, str(refusal))
+            self._decisions.given_up(work.answer, refusal)
             came(refusal)
             return
         self._decisions.queued(work, len(self._waiting))
@@ -227,13 +229,22 @@ class Dispatcher:
             raise
 
     def may_retry(self) -> bool:
-        return self._scheduler.retries.take(time.monotonic())
+        granted = self._scheduler.retries.take(time.monotonic())
+        self.meter.retried(granted=granted)
+        return granted
 
-    def ended(self, dispatch: Dispatch, outcome: Outcome, used: int, error: str = "") -> None:
+    def ended(
+        self,
+        dispatch: Dispatch,
+        outcome: Outcome,
+        used: int,
+        error: str = "",
+        spoken: Spoken = NOTHING,
+    ) -> None:
         """`used`: tokens, of the prompt and of what was said. `error`: the kind of a failure."""
         now, before = time.monotonic(), dispatch.seat.breaker.state
         self._scheduler.ended(dispatch, outcome, used, now)
-        self._decisions.ended(dispatch, outcome, used, error)
+        self._decisions.ended(dispatch, outcome, used, error, spoken)
         self._decisions.breaker(dispatch.seat, before)
         self._served.over(dispatch.work.model)
         if outcome is Outcome.FINISHED:
@@ -280,7 +291,7 @@ class Dispatcher:
         if len(scheduler.queue) and self._tick is None:
             self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._ticked)
         for work, why in scheduler.given_up(now):
-            self._decisions.given_up(work.answer, why.value)
+            self._decisions.given_up(work.answer, why)
             self._waiting.pop(work.answer)(GivenUp(why))
         while (dispatch := scheduler.next(now)) is not None:
             if dispatch.work.attempt == 1:
@@ -303,7 +314,7 @@ class Dispatcher:
             refusal = None if work is None else self._refusal(work)
             if refusal is not None:
                 self._scheduler.queue.remove(answer)
-                self._decisions.given_up(answer, str(refusal))
+                self._decisions.given_up(answer, refusal)
                 self._waiting.pop(answer)(refusal)
 
     def _refusal(self, work: Queued) -> Exception | None:

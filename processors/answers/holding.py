@@ -101,7 +101,7 @@ class Holding:
         self._chunk_put_at = 0.0
         self._chunk_timer: asyncio.Handle | None = None
         self._room = asyncio.Event()
-        self._calls = Calls(request, around.dispatcher)
+        self.calls = Calls(request, around.dispatcher)
 
     def start(self, said: Fold, generation: int) -> None:
         """`said` is the fold of the answer up to the end of its partition at the assignment."""
@@ -293,7 +293,7 @@ class Holding:
         gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
         left = self._deadline_at - self._loop.time() if self._deadline is not None else 0.0
         left += DEADLINE_MARGIN_SECONDS
-        call = self._calls.next(prompt, left, self._state.prefix_tokens, self._ticket.take())
+        call = self.calls.next(prompt, left, self._state.prefix_tokens, self._ticket.take())
         said = False
         try:
             async with aclosing(call.tokens()) as tokens:
@@ -314,7 +314,7 @@ class Holding:
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
             log.warning("a call failed", extra=self._extra(engine=call.engine, kind=error.kind))
-            self._calls.avoid = call.engine
+            self.calls.avoid = call.engine
             self._send_gathered(everything=True)
             if said and not self._chunks_put:
                 return False

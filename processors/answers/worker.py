@@ -222,7 +222,7 @@ class Worker:
         said = self._said(asked) or EMPTY
         self._tails[request.place.partition].folds.pop(request.answer, None)
         holding = Holding(request, self._around, self._on_gone, ticket)
-        holding.places = asked.places
+        holding.places, holding.calls.heard.before = asked.places, said.tokens
         self._held[request.answer] = holding
         log.debug(
             "a request is held",
@@ -247,6 +247,9 @@ class Worker:
             for place in holding.places:
                 self._work.acknowledge(place)
             if holding.state.fold.end is not None:
+                self._around.dispatcher.meter.wasted(
+                    holding.calls.heard.wasted(holding.state.fold.tokens)
+                )
                 self._remember(answer, holding.state.fold)
         asyncio.get_running_loop().call_soon(self._start_some)
 
