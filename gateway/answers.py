@@ -94,7 +94,7 @@ def routes(desk: Desk) -> APIRouter:
             frames,
             {},
             patient=False,
-            seen_end=desk.admission.ended,
+            followed=desk.followed,
         )
 
     @router.post("/api/answers/{answer}/cancel", status_code=202)

@@ -27,6 +27,7 @@ from gateway.errors import (
 )
 from gateway.intake import Body, Call, call_of, id_in_path, read_object, validated
 from gateway.keys import KeyRing
+from gateway.meter import Followed
 from gateway.open_streams import OpenStreams
 from gateway.parts import Gateway
 from gateway.ports import AnswerRow, Caller
@@ -54,6 +55,7 @@ class Desk:
         self.open_streams = OpenStreams(gateway.limits)
         self._keys = KeyRing(gateway.keys, gateway.limits)
         self.admission = AdmissionControl(gateway.admission, gateway.limits, gateway.fleet)
+        self.followed = Followed(gateway.meter, self.admission.ended)
         self._turns: OrderedDict[UUID, str] = OrderedDict()
         self.repeats = Repeats(gateway.turns, gateway.limits)
 
@@ -90,6 +92,7 @@ class Desk:
         changed since, and a declared repeat that of the turn that it joins. For `shown` see
         `submit`. Raises Declined and Refused.
         """
+        began_at = time.monotonic()
         if call.attempt is not None and call.attempt.number > 0:
             await self.repeats.flush()  # what was delivered a moment ago is not to be joined
         try:
@@ -112,6 +115,7 @@ class Desk:
             raise
         if not receipt.repeated:
             self._begin_turn(answer, request)
+            self.followed.asked(answer, chosen, began_at)
         trace.stage("commit command", trace.current.get(), began)
         log.info(
             "an answer was asked for",
@@ -198,6 +202,7 @@ class Desk:
 
     def join_turn(self, answer: UUID) -> None:
         """The stream of an answer that was asked for here belongs to its turn's trace."""
+        self.followed.begins(answer)
         if answer in self._turns:
             trace.current.set(self._turns.pop(answer))
 

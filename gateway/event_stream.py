@@ -14,6 +14,7 @@ from events.answers import Entry, EntryEnd, Logprobs
 from events.conversations import EndKind
 from gateway.answer_streams import IDLE, AnswerStreamUnavailable, Idle
 from gateway.errors import AnswerExpired, Declined, Draining, Unavailable
+from gateway.meter import Followed
 from gateway.open_streams import Interrupt, OpenStreams
 from gateway.sent_events import Put, SentEvents
 
@@ -47,7 +48,7 @@ class EventStream(SentEvents):
         headers: Mapping[str, str],
         *,
         patient: bool,
-        seen_end: Callable[[UUID], None],
+        followed: Followed,
         before_failure: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`before_failure`: what is to be done before a client learns that the answer failed."""
@@ -55,13 +56,19 @@ class EventStream(SentEvents):
         self._answer = answer
         self._entries = entries
         self._frames = frames
-        self._seen_end = seen_end
+        self._followed = followed
         self._before_failure = before_failure
         self.whole = False
         """The end has been written."""
 
     async def pump(self, put: Put) -> None:
         """Passes entries on until the end."""
+        try:
+            await self._pump(put)
+        finally:
+            self._followed.left(self._answer)
+
+    async def _pump(self, put: Put) -> None:
         began, told = trace.now_ns(), False
         async with closing(self._entries) as entries:
             await put(self._frames.opening())
@@ -69,9 +76,11 @@ class EventStream(SentEvents):
                 if item is IDLE:
                     await put(self._frames.ping())
                     continue
+                if item.text and not told:
+                    self._followed.first(self._answer)
                 frame = self._frames.entry(item)
                 if item.end is not None:
-                    self._seen_end(self._answer)
+                    self._followed.end(self._answer, item.end)
                     if item.end.kind is EndKind.FAIL and self._before_failure is not None:
                         await self._before_failure()
                     await put(frame, more=False)
@@ -111,7 +120,7 @@ async def gathered(
     answer: UUID,
     entries: AsyncIterator[Entry | Idle],
     *,
-    seen_end: Callable[[UUID], None],
+    followed: Followed,
 ) -> Whole | None:
     """All of an answer; None if the client left. Sends nothing meanwhile.
 
@@ -121,7 +130,12 @@ async def gathered(
     began = trace.now_ns()
     async with open_streams.opened(receive, patient=True) as stream, closing(entries) as items:
         try:
-            said = [item async for item in items if item is not IDLE]
+            async for item in items:
+                if item is IDLE:
+                    continue
+                if item.text and not said:
+                    followed.first(answer)
+                said.append(item)
         except AnswerStreamUnavailable:
             raise Unavailable(answer) from None
     if stream.reason is Interrupt.GONE:
@@ -131,7 +145,7 @@ async def gathered(
     end = said[-1].end if said else None
     if end is None:
         raise Unavailable(answer)
-    seen_end(answer)
+    followed.end(answer, end)
     trace.stage("whole answer", trace.current.get(), began)
     logprobs = tuple(one for entry in said for one in entry.logprobs)
     return Whole("".join(entry.text for entry in said), end, logprobs)

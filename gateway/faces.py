@@ -20,6 +20,7 @@ async def refusal(request: Request, error: Exception) -> Response:
     """An expected refusal, as the face that was asked writes it."""
     if not isinstance(error, Declined | Refused):
         raise error
+    request.app.state.desk.gateway.meter.refused(error.CODE)
     return (
         openai_errors.response(error) if is_openai(request) else problems.response(request, error)
     )

@@ -11,6 +11,7 @@ from events.ids import fresh_id
 from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
+from gateway.meter import UNMEASURED, Meter
 from gateway.openai.ports import CompletionList, Recordings
 from gateway.ports import Admission, Answers, Health, Keys, Models, Receipts, Streams, Turns
 from gateway.read_ports import Changes, Histories, UsageSums
@@ -43,5 +44,6 @@ class Gateway:
     usage: UsageSums
     fleet: FleetView = field(default_factory=FleetView)
     limits: GatewayLimits = field(default_factory=GatewayLimits)
+    meter: Meter = UNMEASURED
     now: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = fresh_id

@@ -85,7 +85,7 @@ def routes(desk: Desk) -> APIRouter:
             frames.ChatFrames(head, include_usage=asked.include_usage),
             {"location": stream_address(ref.answer)},
             patient=True,
-            seen_end=desk.admission.ended,
+            followed=desk.followed,
             before_failure=None if call.keyed else lambda: settle(ids),
         )
         return stream if call.keyed else watched(stream, ids, lambda: stream.whole)
@@ -101,7 +101,7 @@ def routes(desk: Desk) -> APIRouter:
                 request.receive,
                 ref.answer,
                 desk.gateway.streams.read(ref),
-                seen_end=desk.admission.ended,
+                followed=desk.followed,
             )
         except (Draining, Unavailable) as error:
             return errors.response(error, headers)
