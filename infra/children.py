@@ -65,8 +65,9 @@ class Child:
     """A role that runs until it is told to stop, and is started again when it dies.
 
     One that has been told to stop by somebody else works on until its next life does: so a rolling
-    restart interrupts nobody. `listener`: a socket that every life shares, so that connections wait
-    there while none runs. `fork` starts a life where it can; else `command` does.
+    restart interrupts nobody. `listeners`: sockets that every life shares, by the options that name
+    them, so that connections wait there while none runs. `fork` starts a life where it can; else
+    `command` does.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Child:
         *,
         role: str | None = None,
         ports: dict[str, int] | None = None,
-        listener: socket.socket | None = None,
+        listeners: Mapping[str, socket.socket] | None = None,
         fork: Fork | None = None,
         line_kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> None:
@@ -89,7 +90,7 @@ class Child:
         self._log = Log(str(around.logs / f"{name}.jsonl"), around.log_bytes_max)
         self._backoff = Backoff(around.restart_delay_seconds_max)
         self._say, self._changed = around.say, around.changed
-        self._listener = listener
+        self._listeners = listeners or {}
         self._fork, self._line_kind = fork, line_kind
         self._lives: list[Life] = []
         """Those that have not ended; the last one is the one that counts."""
@@ -138,11 +139,9 @@ class Child:
         return life
 
     async def _process(self) -> Life:
-        passed = {}
-        if self._listener is not None:
-            passed["--listener"] = self._listener.fileno()
-            if self._listener.fileno() < 0:
-                raise OSError("its door is closed: everything stops")
+        passed = {option: listener.fileno() for option, listener in self._listeners.items()}
+        if any(descriptor < 0 for descriptor in passed.values()):
+            raise OSError("its door is closed: everything stops")
         if self._fork is not None and (forked := await self._fork(passed)) is not None:
             return forked
         return await Life.start(self._command, self._environment, passed, line_kind=self._line_kind)

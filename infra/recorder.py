@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -38,8 +38,15 @@ RETRY_SECONDS = 1.0
 """Before starting over after Kafka has refused us."""
 
 
-async def run_recorder(settings: Settings, topics: Topics, store: "ConversationStore") -> None:
-    """Runs until cancelled; outages of Kafka, Postgres and Redis are waited out."""
+async def run_recorder(
+    settings: Settings,
+    topics: Topics,
+    store: "ConversationStore",
+    *,
+    began: Callable[[Recorder], None] = lambda recorder: None,
+) -> None:
+    """Runs until cancelled; outages of Kafka, Postgres and Redis are waited out. `began` is told of
+    each recorder that it starts over with."""
     live = RedisLiveWriter(
         settings.redis_url,
         prefix=topics.prefix,
@@ -50,6 +57,7 @@ async def run_recorder(settings: Settings, topics: Topics, store: "ConversationS
     try:
         while True:
             recorder = Recorder(live, ends, answer_seconds_max=settings.answer_seconds_max)
+            began(recorder)
             source = KafkaTokenLog(settings, topics, recorder)
             try:
                 await recorder.run(source)

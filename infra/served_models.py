@@ -57,6 +57,13 @@ class ServedModels:
             return True
         return not self._whole or any(engine.name not in self._known for engine in self._engines)
 
+    def offers(self, model: str) -> bool:
+        """Whether it is among `ids`; False while nobody knows."""
+        model = self._models_by_alias.get(model, model)
+        if any(model in known for known in self._known.values()):
+            return True
+        return model in self._lately.models(time.monotonic())
+
     def set_engines(self, engines: Sequence[Engine], *, whole: bool = True) -> None:
         """These are the engines from now on; those that have gone are closed with the next look."""
         names = {engine.name for engine in engines}

@@ -14,19 +14,12 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra import addresses, failpoints
+from infra.engine_addresses import EngineAddress, ModelAlias
 from infra.limits import Limits
 
 PREFIX = "THALWEG_"
@@ -41,69 +34,9 @@ SECRET_FIELDS = frozenset(
     }
 )
 CONTEXTS = ("conversations", "accounts", "projections", "sagas")
+METRICS_PORTS = 7  # a port for each role that `thalweg up` starts
 EMBEDDED_PARTITIONS = 16
 CLUSTER_PARTITIONS = 64
-
-
-class EngineAddress(BaseModel):
-    """Where an inference server listens and which protocol it speaks."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["tgi", "openai"]
-    url: str
-
-    @classmethod
-    def parse(cls, text: str) -> EngineAddress:
-        """`tgi+http://host:port` or `openai+http://host:port/v1`; https too, and dns or srv for a
-        name."""
-        kind, url = addresses.check_engine(text.strip())
-        return cls(kind="tgi" if kind == "tgi" else "openai", url=url)
-
-    def __str__(self) -> str:
-        return f"{self.kind}+{self.url}"
-
-    @property
-    def is_name(self) -> bool:
-        """Engines are at all places that DNS gives for it, by http."""
-        return self.url.startswith(("dns://", "srv://"))
-
-    @property
-    def has_services(self) -> bool:
-        """It is a name with SRV records, which say hosts and ports."""
-        return self.url.startswith("srv://")
-
-    @property
-    def host_and_port(self) -> tuple[str, int]:
-        """Of a name; the port is 0 if its SRV records say ports."""
-        parts = urlsplit(self.url)
-        return parts.hostname or "", parts.port or 0
-
-    def at(self, ip: str, port: int) -> EngineAddress:
-        """The engine at one address of a name."""
-        host = f"[{ip}]" if ":" in ip else ip
-        url = urlsplit(self.url)._replace(scheme="http", netloc=f"{host}:{port}").geturl()
-        return EngineAddress(kind=self.kind, url=url)
-
-
-class ModelAlias(BaseModel):
-    """A name that clients may say for a model that engines serve."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    model: str
-
-    @classmethod
-    def parse(cls, text: str) -> ModelAlias:
-        """`name=model`."""
-        name, equals, model = (part.strip() for part in text.partition("="))
-        if not (name and equals and model):
-            raise ValueError(f"{text.strip()!r} should look like name=model")
-        return cls(name=name, model=model)
-
-    def __str__(self) -> str:
-        return f"{self.name}={self.model}"
 
 
 class SettingsRefused(Exception):
@@ -197,6 +130,16 @@ class Settings(Limits, BaseSettings):
         description="share of the traces that begin at the gateway and are exported; one that a "
         "client began is kept or left out as its `traceparent` says",
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535 - METRICS_PORTS + 1,
+        description="port where a role shows `/metrics` to Prometheus, which users never reach; "
+        "under `thalweg up` each role has its own, seven from this one on; empty: none",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="address that `/metrics` listens on"
+    )
     failpoints: str = Field(
         "",
         description="for tests only, and refused unless `single_machine`: where processes kill "
@@ -223,7 +166,7 @@ class Settings(Limits, BaseSettings):
             return tuple(ModelAlias.parse(part) for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("host", "engine_host")
+    @field_validator("host", "engine_host", "metrics_host")
     @classmethod
     def _host(cls, value: str) -> str:
         if not addresses.is_host(value):
@@ -273,6 +216,19 @@ class Settings(Limits, BaseSettings):
         if filled.get("single_machine") is None:
             filled["single_machine"] = embedded
         return filled
+
+    @model_validator(mode="after")
+    def _metrics_are_apart(self) -> Self:
+        if self.metrics_port is not None:
+            last = self.metrics_port + METRICS_PORTS - 1
+            for name in ("port", "engine_port"):
+                if self.metrics_port <= getattr(self, name) <= last:
+                    raise ValueError(
+                        f"THALWEG_METRICS_PORT is {self.metrics_port}: it should leave out "
+                        f"THALWEG_{name.upper()} ({getattr(self, name)}), for roles show metrics "
+                        f"at {self.metrics_port} to {last}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _no_failpoints_where_users_are(self) -> Self:

@@ -19,6 +19,7 @@ from infra.children import Backoff, Child, Fork, Surroundings, role_command
 from infra.forks import ForkServer, can_fork
 from infra.home import Part, write_state
 from infra.lives import Life
+from infra.metrics_ports import metrics_listeners
 from infra.servers import EmbeddedServers
 from infra.servers.orphans import adopt_orphans, bury_orphans
 from infra.settings import PREFIX, Settings
@@ -97,6 +98,7 @@ class Supervisor:
             say=display.say,
             changed=self._tell_state,
         )
+        self._metrics = metrics_listeners(settings, roles, display.say)
         self._module = module
         forks = can_fork(environment) and adopt_orphans(True)
         self._fork_server = ForkServer(module, self._around) if forks else None
@@ -104,20 +106,29 @@ class Supervisor:
         engine_ports = {"http": settings.engine_port}
         self._engine = self._child("engine", engine_ports, forked=False) if local else None
         self._listener = listening(settings.host, settings.port) if "gateway" in roles else None
-        ports = {"gateway": {"http": settings.port}}
-        self._roles = {name: self._child(name, ports.get(name, {})) for name in roles}
+        self._roles = {name: self._child(name, self._ports_of(name)) for name in roles}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
+    def _ports_of(self, name: str) -> dict[str, int]:
+        ports = {"http": self.settings.port} if name == "gateway" else {}
+        if name in self._metrics:
+            ports["metrics"] = self._metrics[name].getsockname()[1]
+        return ports
+
     def _child(self, name: str, ports: dict[str, int], *, forked: bool = True) -> Child:
-        role = name.partition("-")[0]
+        role, listeners = name.partition("-")[0], {}
+        if role == "gateway" and self._listener is not None:
+            listeners["--listener"] = self._listener
+        if name in self._metrics:
+            listeners["--metrics"] = self._metrics[name]
         return Child(
             name,
             role_command(role, self._module),
             self._around,
             role=role,
             ports=ports,
-            listener=self._listener if role == "gateway" else None,
+            listeners=listeners,
             fork=self._fork_of(role) if forked else None,
         )
 
@@ -268,6 +279,8 @@ class Supervisor:
         self._write_state()
         for child in [*self._children, *([self._prepare] if self._prepare else [])]:
             child.close()
+        for listener in self._metrics.values():
+            listener.close()
         if self._fork_server is not None:
             adopt_orphans(False)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from commands.errors import StoreUnavailable
@@ -26,6 +26,12 @@ from infra.event_store import (
     open_conversation_store,
 )
 from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
+    from infra.relay import Relay
+    from processors.answers.recorder import Recorder
 
 TOPICS = Topics()
 FIRST_KEY_NAME = "first"
@@ -43,6 +49,8 @@ class Succession:
     listener: socket.socket | None = None
     """Where the gateway takes connections; None: it listens at its address."""
     works: Callable[[], None] = lambda: None
+    metrics: CollectorRegistry | None = None
+    """Where the role's figures are shown; None: nobody counts."""
 
 
 ALONE = Succession()
@@ -115,23 +123,27 @@ async def run_role(role: str, settings: Settings, succession: Succession = ALONE
         await _gateway(settings, succession)
     else:
         succession.works()
-        await _ROLES[role](settings)
+        await _ROLES[role](settings, succession.metrics)
 
 
 # Roles -----------------------------------------------------------------------------------------
 
 
 async def _gateway(settings: Settings, succession: Succession) -> None:
-    from gateway.app import create_app
+    from gateway.app import create_app, desk_of
     from gateway.server import serve_gateway
     from infra.wiring_gateway import gateway_parts
 
     async with (
         conversations_waited_for(settings) as store,
-        gateway_parts(settings, store, TOPICS) as parts,
+        gateway_parts(settings, store, TOPICS, succession.metrics) as parts,
     ):
         stopping = asyncio.Event()
         app = create_app(parts)
+        if succession.metrics is not None:
+            from infra.metrics.gateway import GatewayFigures
+
+            succession.metrics.register(GatewayFigures(desk_of(app).open_streams.__len__))
         serving = serve_gateway(
             app,
             host=settings.host,
@@ -143,14 +155,20 @@ async def _gateway(settings: Settings, succession: Succession) -> None:
         await _until_cancelled(serving, stopping.set)
 
 
-async def _relay(settings: Settings) -> None:
+async def _relay(settings: Settings, metrics: CollectorRegistry | None) -> None:
     from infra.kafka.producer import Producer
     from infra.relay import Relay, stopped_alone
+
+    relays: dict[str, Relay] = {}
+    if metrics is not None:
+        from infra.metrics.log_roles import RelayFigures
+
+        metrics.register(RelayFigures(relays.items))
 
     async def one(context: str) -> None:
         producer = Producer(settings.kafka_servers, client_id=f"relay-{context}")
         await producer.start()
-        relay = Relay(
+        relay = relays[context] = Relay(
             context,
             settings.database_url(context),
             producer,
@@ -168,42 +186,53 @@ async def _relay(settings: Settings) -> None:
             group.create_task(one(context))
 
 
-async def _answers(settings: Settings) -> None:
+async def _answers(settings: Settings, metrics: CollectorRegistry | None) -> None:
     from infra.answers_worker import run_answers
 
     async with conversations_waited_for(settings) as store:
-        await run_answers(settings, TOPICS, store)
+        await run_answers(settings, TOPICS, store, metrics=metrics)
 
 
-async def _recorder(settings: Settings) -> None:
+async def _recorder(settings: Settings, metrics: CollectorRegistry | None) -> None:
     from infra.key_sweeper import sweep_keys
     from infra.recorder import run_recorder
 
+    began = _recorder_figures(metrics)
     async with conversations_waited_for(settings) as store, asyncio.TaskGroup() as group:
-        group.create_task(run_recorder(settings, TOPICS, store))
+        group.create_task(run_recorder(settings, TOPICS, store, began=began))
         group.create_task(sweep_keys(store))
 
 
-async def _projections(settings: Settings) -> None:
+def _recorder_figures(metrics: CollectorRegistry | None) -> Callable[[Recorder], None]:
+    if metrics is None:
+        return lambda recorder: None
+    from infra.metrics.log_roles import RecorderFigures
+
+    figures = RecorderFigures()
+    metrics.register(figures)
+    return figures.of
+
+
+async def _projections(settings: Settings, _: CollectorRegistry | None) -> None:
     from infra.projections import run_projections
 
     await run_projections(settings, TOPICS)
 
 
-async def _sagas(settings: Settings) -> None:
+async def _sagas(settings: Settings, _: CollectorRegistry | None) -> None:
     from infra.sagas.role import run_sagas
 
     async with conversations_waited_for(settings) as store:
         await run_sagas(settings, TOPICS, store)
 
 
-async def _engine(settings: Settings) -> None:
+async def _engine(settings: Settings, _: CollectorRegistry | None) -> None:
     from infra.local_engine.main import serve
 
     await serve(settings.engine_host, settings.engine_port)
 
 
-_ROLES: dict[str, Callable[[Settings], Awaitable[None]]] = {
+_ROLES: dict[str, Callable[[Settings, CollectorRegistry | None], Awaitable[None]]] = {
     "relay": _relay,
     "answers": _answers,
     "recorder": _recorder,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from commands.conversations import CONVERSATIONS
 from commands.submit import Commands
@@ -15,6 +16,7 @@ from events.topics import Topics
 from gateway.answer_streams import AnswerStreams, Pace
 from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
+from gateway.meter import UNMEASURED, Meter
 from gateway.parts import Gateway
 from infra.engines import open_engines
 from infra.engines.names import EnginesByName
@@ -40,12 +42,18 @@ from infra.token_reader import KafkaTokenFolds
 from infra.workers_reader import WorkersReader
 from processors.answers.engine import Engine
 
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
 log = logging.getLogger("thalweg.wiring")
 
 
 @asynccontextmanager
 async def gateway_parts(
-    settings: Settings, store: ConversationStore, topics: Topics
+    settings: Settings,
+    store: ConversationStore,
+    topics: Topics,
+    metrics: CollectorRegistry | None = None,
 ) -> AsyncIterator[Gateway]:
     """The ports of one gateway over the real servers; closed in the end, but for `store`."""
     async with AsyncExitStack() as stack:
@@ -109,6 +117,7 @@ async def gateway_parts(
             histories=HistoriesReadModel(models),
             changes=changes,
             usage=UsageReadModel(models),
+            meter=meter_of(metrics, served.offers),
             limits=GatewayLimits(
                 body_bytes_max=settings.body_bytes_max,
                 answer_tokens_max=settings.answer_tokens_max,
@@ -126,6 +135,14 @@ async def gateway_parts(
                 read_after_seconds_max=settings.read_after_seconds_max,
             ),
         )
+
+
+def meter_of(metrics: CollectorRegistry | None, is_served: Callable[[str], bool]) -> Meter:
+    if metrics is None:
+        return UNMEASURED
+    from infra.metrics.gateway import GatewayMeter
+
+    return GatewayMeter(metrics, is_served)
 
 
 async def opened_log(stack: AsyncExitStack, settings: Settings, context: str) -> PostgresLog:

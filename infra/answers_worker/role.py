@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 
@@ -20,18 +21,25 @@ from infra.answers_worker.transport import GroupRefused
 from infra.answers_worker.watermarks import Watermarks
 from infra.answers_worker.work import KafkaWork
 from infra.answers_worker.workers_log import WorkersLog
+from infra.engine_addresses import EngineAddress
 from infra.engines import open_engines
 from infra.engines.names import EnginesByName
 from infra.limits import Limits
-from infra.settings import EngineAddress, Settings
+from infra.settings import Settings
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Engine
+from processors.answers.meter import UNMEASURED
 from processors.answers.protocol_words import Bounds
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import Patience, QueueLimits
 from processors.answers.surroundings import HoldingLimits
 from processors.answers.worker import PRIORITY_TIMES_MAX, Worker, WorkerLimits
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
+    from infra.metrics.answers import AnswersMeter
 
 log = logging.getLogger("thalweg.answers")
 
@@ -103,7 +111,12 @@ def dispatch_limits(limits: Limits) -> DispatchLimits:
 
 
 async def run_answers(
-    settings: Settings, topics: Topics, store: Store, *, engines: Sequence[Engine] | None = None
+    settings: Settings,
+    topics: Topics,
+    store: Store,
+    *,
+    engines: Sequence[Engine] | None = None,
+    metrics: "CollectorRegistry | None" = None,
 ) -> None:
     """Runs a worker until it is cancelled; then its partitions go to others at once."""
     bootstrap = settings.kafka_servers
@@ -116,6 +129,7 @@ async def run_answers(
     names: Sequence[EngineAddress] = ()
     if engines is None:
         engines, names = open_engines(settings.engines, settings), settings.engines
+    meter = None if metrics is None else _meter(metrics)
     dispatcher = Dispatcher(
         engines,
         dispatch_limits(settings),
@@ -124,6 +138,7 @@ async def run_answers(
         whole=not any(address.is_name for address in names),
         say=workers.say,
         decide=decisions.say,
+        meter=UNMEASURED if meter is None else meter,
     )
 
     def engines_changed(engines: Sequence[Engine]) -> None:
@@ -138,6 +153,12 @@ async def run_answers(
         dispatcher=dispatcher,
         limits=worker_limits(settings),
     )
+    if meter is not None:
+        meter.watch(
+            engine=dispatcher.engine,
+            report=lambda: dispatcher.report(worker.held),
+            decisions_lost=lambda: decisions.lost,
+        )
     try:
         await asyncio.gather(tokens.start(), work.start(), workers.start(), decisions.start())
         async with asyncio.TaskGroup() as group:
@@ -152,6 +173,12 @@ async def run_answers(
         await dispatcher.close()
         await workers.close()
         await decisions.close()
+
+
+def _meter(metrics: "CollectorRegistry") -> "AnswersMeter":
+    from infra.metrics.answers import AnswersMeter
+
+    return AnswersMeter(metrics)
 
 
 async def _consume(

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from infra.checks.findings import Finding
+from infra.engine_addresses import EngineAddress
 from infra.engines.names import found_at
-from infra.settings import EngineAddress, Settings
+from infra.settings import Settings
 
 PROBE_SECONDS_MAX = 30
 """A busy engine queues the probe."""

@@ -9,16 +9,21 @@ import gc
 import importlib
 import inspect
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from infra import failpoints
 from infra.alive import keep_touching
 from infra.servers import lifeline
-from infra.settings import Settings, SettingsRefused
+from infra.settings import PREFIX, Settings, SettingsRefused
+
+if TYPE_CHECKING:
+    from infra.metrics.shown import Shown
 
 ROLES = ("gateway", "relay", "answers", "recorder", "projections", "sagas", "engine")
 PREPARE = "prepare"  # not a role: makes schemas, topics and the first key, then ends
@@ -45,6 +50,12 @@ AHEAD = {
     "engine": ("infra.local_engine.main",),
     PREPARE: ("infra.kafka.topics", "infra.event_store", "infra.sagas.role"),
 }
+METRICS = (
+    "infra.metrics.shown",
+    "infra.metrics.answers",
+    "infra.metrics.gateway",
+    "infra.metrics.log_roles",
+)
 BY_THEMSELVES = frozenset({"engine"})  # what it imports begins threads: it can't be forked
 ALONE_ON_A_PORT = frozenset({"engine"})  # its next life can only begin after its end
 HANDOVER_SECONDS_MAX = 15.0  # a next life that does not work by then is not waited for
@@ -59,6 +70,7 @@ def run(
     *,
     lifeline_fd: int | None = None,
     listener_fd: int | None = None,
+    metrics_fd: int | None = None,
 ) -> int:
     """Returns the exit status. With a lifeline, work begins when the supervisor says so."""
     unknown = [role for role in roles if role not in (*ROLES, PREPARE)]
@@ -85,6 +97,9 @@ def run(
     modules = ["infra.wiring", "uvloop", *(module for role in roles for module in AHEAD[role])]
     if traced:
         modules.append("infra.traces")
+    measured = settings.metrics_port is not None and PREPARE not in roles
+    if measured:
+        modules.append("infra.metrics.shown")
     import_all(modules)
     from infra import wiring
 
@@ -120,11 +135,21 @@ def run(
             listener=None if listener_fd is None else socket.socket(fileno=listener_fd),
             works=line.works if line is not None else lambda: None,
         )
-        work = [wiring.run_role(role, settings, succession) for role in roles]
+        work: list[Coroutine[Any, Any, None]] = []
+        if measured and (metrics := _shown(settings, metrics_fd, supervised)) is not None:
+            succession = replace(succession, metrics=metrics.registry)
+            work.append(metrics.serve())
+        work += [wiring.run_role(role, settings, succession) for role in roles]
         if settings.alive_file is not None:
             work.append(keep_touching(settings.alive_file))
         with exported_traces(settings, roles) if traced else contextlib.nullcontext():
             return runner.run(_until_told(work, line if hands_over else None))
+
+
+def _shown(settings: Settings, inherited: int | None, supervised: bool) -> Shown | None:
+    from infra.metrics.shown import shown
+
+    return shown(settings, inherited=inherited, supervised=supervised)
 
 
 def import_all(modules: Sequence[str]) -> None:
@@ -138,6 +163,8 @@ def import_roles() -> None:
     roles = (*(role for role in ROLES if role not in BY_THEMSELVES), PREPARE)
     ours = ("infra.telemetry", "infra.wiring", "uvloop")
     import_all([*ours, *(module for role in roles for module in AHEAD[role])])
+    if os.environ.get(f"{PREFIX}METRICS_PORT"):  # a tenth of a second of a takeover
+        import_all(METRICS)
 
 
 @contextlib.contextmanager
@@ -271,8 +298,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("role", nargs="+")
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--listener", type=int)
+    parser.add_argument("--metrics", type=int)
     given = parser.parse_args(arguments)
-    return run(given.role, lifeline_fd=given.lifeline, listener_fd=given.listener)
+    return run(
+        given.role,
+        lifeline_fd=given.lifeline,
+        listener_fd=given.listener,
+        metrics_fd=given.metrics,
+    )
 
 
 if __name__ == "__main__":

@@ -217,12 +217,16 @@ def _welcome(settings: Settings, console: Console) -> None:
     model = _first_model(settings, key)
     messages = [{"role": "user", "content": QUESTION}]
     body = json.dumps({"model": model, "messages": messages, "stream": True})
+    metrics = ""
+    if settings.metrics_port is not None:
+        first = f"http://{settings.metrics_host}:{settings.metrics_port}/metrics"
+        metrics = f"Metrics for Prometheus: {first}, a port a role (`thalweg ps`)\n\n"
     console.print(
         f"Thalweg is ready: {address}\n"
         f"API key: {key}   (kept in {settings.home / 'api-key'})\n\n"
         f"  curl -N {address}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n"
         f"    -H 'Content-Type: application/json' -d '{body}'\n\n"
-        "Ctrl-C stops everything; the data stays.",
+        f"{metrics}Ctrl-C stops everything; the data stays.",
         markup=False,
         highlight=False,
         soft_wrap=True,

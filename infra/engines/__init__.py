@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from infra.engine_addresses import EngineAddress
 from infra.engines.http import Timers
 from infra.engines.openai import OpenAiEngine
 from infra.engines.tgi import TgiEngine
 from infra.limits import Limits
-from infra.settings import EngineAddress
 from processors.answers.engine import Engine
 
 

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.engine_addresses import EngineAddress
 from infra.engines import open_engine
 from infra.limits import Limits
-from infra.settings import EngineAddress
 from processors.answers.engine import Engine
 
 if TYPE_CHECKING:

@@ -135,6 +135,7 @@ class Relay:
         self._leased_until = 0.0
         self._prepared = False
         self.leads = False
+        self.events_sent = 0
 
     def stop(self) -> None:
         """Lets `run` finish what is on its way, hand the lease on, and return."""
@@ -280,6 +281,7 @@ class Relay:
         Work goes first: a broker takes the requests of a connection one by one, and a worker waits
         for this one. Between topics there is no order to keep.
         """
+        self.events_sent += len(recorded)
         sends = [
             (place > 0, topic, one, *to_cloudevent(one))
             for one in recorded

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from infra.engine_addresses import EngineAddress
 from infra.servers.kafka import KafkaServer
 from infra.servers.ports import Memory
 from infra.servers.postgres import PostgresServer
 from infra.servers.process import ServerDidNotStart, ServerProcess
 from infra.servers.redis import RedisServer
-from infra.settings import CONTEXTS, EngineAddress, Settings
+from infra.settings import CONTEXTS, Settings
 
 __all__ = ["EmbeddedServers", "ServerDidNotStart", "resolve"]
 

@@ -97,6 +97,11 @@ class Recorder:
         self._kept_up: set[int] = set()
         self.counts = Counts()
 
+    @property
+    def ends_waiting(self) -> int:
+        """For the event store."""
+        return len(self._waiting)
+
     # what the log tells
 
     def assigned(self, partitions: Iterable[int]) -> None:

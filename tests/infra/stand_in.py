@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("role")
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--listener", type=int)
+    parser.add_argument("--metrics", type=int)
     given = parser.parse_args(arguments)
     go = lifeline.watch(given.lifeline)
     go.wait()

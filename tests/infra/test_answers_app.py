@@ -12,7 +12,8 @@ from events.ids import AnswerId, ConversationId, TenantId, fresh_id
 from events.topics import Topics
 from infra.answers_worker.app import AnswersApp
 from infra.answers_worker.watermarks import Watermarks
-from infra.settings import ModelAlias, Settings
+from infra.engine_addresses import ModelAlias
+from infra.settings import Settings
 from processors.answers.ports import Request
 
 PARTITION = 3

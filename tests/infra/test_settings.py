@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.engine_addresses import EngineAddress
 from infra.limits import Limits
-from infra.settings import EngineAddress, Settings, SettingsRefused, table_rows
+from infra.settings import Settings, SettingsRefused, table_rows
 
 Env = pytest.MonkeyPatch
 

@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 
 from events.conversations import Role, Sampling
+from infra.engine_addresses import EngineAddress
 from infra.engines import open_engine
 from infra.engines.tgi import TgiEngine
 from infra.limits import Limits
-from infra.settings import EngineAddress
 from processors.answers.engine import (
     Engine,
     EngineRefused,

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from infra.engine_addresses import EngineAddress
 from infra.engines import names
 from infra.engines.names import EnginesByName
 from infra.limits import Limits
 from infra.served_models import ServedModels
-from infra.settings import EngineAddress
 from processors.answers.engine import Engine
 from processors.answers.scheduling import lately
 from tests.contracts.engines.replay import ReplayServer

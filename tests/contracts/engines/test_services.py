@@ -10,10 +10,10 @@ import dns.rrset
 import pytest
 from dns.asyncresolver import Resolver
 
+from infra.engine_addresses import EngineAddress
 from infra.engines import names
 from infra.engines.names import EnginesByName, found_at, services
 from infra.limits import Limits
-from infra.settings import EngineAddress
 
 HOST = "_tgi._tcp.engines.test"
 NAME = EngineAddress.parse(f"tgi+srv://{HOST}")

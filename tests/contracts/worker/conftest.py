@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from events.topics import Topics
+from infra.engine_addresses import EngineAddress
 from infra.event_store import open_conversation_store
 from infra.kafka.topics import make_topics
-from infra.settings import EngineAddress, Settings
+from infra.settings import Settings
 from tests.contracts.worker.asking import Installation
 from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import Process

@@ -1,8 +1,8 @@
 """A worker that holds as much as it may, on real Kafka: what is urgent comes all the same."""
 
 from events.conversations import Band, EndKind
+from infra.engine_addresses import EngineAddress
 from infra.servers.ports import free_port
-from infra.settings import EngineAddress
 from tests.contracts.worker.asking import Installation, numbers
 from tests.contracts.worker.conftest import StartWorker
 
