@@ -27,7 +27,7 @@ def listener_or_none(
     except OSError as problem:
         tell(
             f"no metrics are shown at {settings.metrics_host}:{port}:"
-            f" {problem.strerror or problem}. See what listens there (`ss -ltnp 'sport = :{port}'`),"
+            f" {problem.strerror or problem}. See what listens there (`ss -ltnp 'sport = :{port}'`)"
             " or set THALWEG_METRICS_PORT to another port, and start again. All else works."
         )
         return None

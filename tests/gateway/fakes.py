@@ -24,6 +24,7 @@ from gateway.errors import AnswerExpired
 from gateway.fleet import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
+from gateway.meter import UNMEASURED, Meter
 from gateway.parts import Gateway, utc_now
 from gateway.ports import Caller, HealthReport
 from gateway.server import ServerLimits, serve_gateway
@@ -172,6 +173,7 @@ class Bench:
     models: FixedModels = field(default_factory=FixedModels)
     health: FixedHealth = field(default_factory=FixedHealth)
     fleet: FleetView = field(default_factory=FleetView)
+    meter: Meter = UNMEASURED
 
     def __post_init__(self) -> None:
         self.counts = FixedCounts(self.store)
@@ -201,6 +203,7 @@ class Bench:
                 changes=self.histories,
                 usage=MemoryUsage(self.all_events),
                 limits=self.limits,
+                meter=self.meter,
             )
         )
         self.url = ""
@@ -257,9 +260,11 @@ async def served(
     limits: GatewayLimits | None = None,
     server: ServerLimits | None = None,
     store: MemoryStore | None = None,
+    meter: Meter = UNMEASURED,
 ) -> AsyncIterator[Bench]:
     """A gateway on a port of its own, until the block ends."""
-    bench = Bench(limits or GatewayLimits(drain_seconds_max=0.2), store or MemoryStore())
+    limits = limits or GatewayLimits(drain_seconds_max=0.2)
+    bench = Bench(limits, store or MemoryStore(), meter=meter)
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve_gateway(
