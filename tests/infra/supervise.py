@@ -9,7 +9,7 @@ from pathlib import Path
 from infra.home import Part, hold
 from infra.servers.ports import free_port
 from infra.settings import Settings
-from infra.supervisor import Supervisor
+from infra.supervisor import Display, Supervisor
 
 ROLES = ("relay", "gateway", "answers-1", "answers-2")
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -28,7 +28,7 @@ class Printed:
         show(text)
 
 
-def settings(home: Path) -> Settings:
+def settings(home: Path, metrics_port: int | None = None) -> Settings:
     return Settings(
         home=home,
         port=free_port(),
@@ -39,23 +39,28 @@ def settings(home: Path) -> Settings:
         sagas_database_url=NOWHERE,
         restart_delay_seconds_max=0.2,
         stop_seconds_max=3,
+        metrics_port=metrics_port,
     )
 
 
-def supervisor(home: Path) -> Supervisor:
+def supervisor(
+    home: Path, display: Display | None = None, metrics_port: int | None = None
+) -> Supervisor:
     return Supervisor(
-        settings(home),
-        Printed(),
+        settings(home, metrics_port),
+        display or Printed(),
         roles=ROLES,
         module="tests.infra.stand_in",
     )
 
 
 @asynccontextmanager
-async def started(home: Path) -> AsyncIterator[Supervisor]:
+async def started(
+    home: Path, display: Display | None = None, metrics_port: int | None = None
+) -> AsyncIterator[Supervisor]:
     """In this process."""
     with hold(home):
-        one = supervisor(home)
+        one = supervisor(home, display, metrics_port)
         try:
             await one.start()
             await until(lambda: all(part.pid for part in one.parts))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from infra.engine_addresses import EngineAddress
 from infra.limits import Limits
-from infra.settings import Settings, SettingsRefused, table_rows
+from infra.settings import METRICS_PORTS, Settings, SettingsRefused, table_rows
+from infra.supervisor import ROLES
 
 Env = pytest.MonkeyPatch
 
@@ -59,6 +60,29 @@ def test_a_wrong_value_is_refused_with_name_value_and_what_is_expected(monkeypat
         "integer.",
         "THALWEG_LOG_LEVEL is \"loud\": Input should be 'debug', 'info', 'warning' or 'error'.",
     ]
+
+
+@pytest.mark.parametrize(("name", "port"), [("PORT", 8080), ("ENGINE_PORT", 3000)])
+def test_ports_of_metrics_leave_out_the_others(monkeypatch: Env, name: str, port: int) -> None:
+    monkeypatch.setenv(f"THALWEG_{name}", str(port))
+    for first in (port, port - METRICS_PORTS + 1):
+        (problem,) = refused(monkeypatch, THALWEG_METRICS_PORT=str(first))
+        assert f"THALWEG_METRICS_PORT is {first}" in problem
+        assert f"THALWEG_{name} ({port})" in problem
+    for first in (port + 1, port - METRICS_PORTS):
+        monkeypatch.setenv("THALWEG_METRICS_PORT", str(first))
+        assert Settings.load().metrics_port == first
+
+
+def test_there_is_a_port_for_each_roles_metrics(monkeypatch: Env) -> None:
+    assert len(ROLES) == METRICS_PORTS
+    (problem,) = refused(monkeypatch, THALWEG_METRICS_PORT=str(65536 - METRICS_PORTS + 1))
+    assert "less than or equal to 65529" in problem
+
+
+def test_nothing_is_shown_unless_somebody_asks_and_then_to_this_machine_only() -> None:
+    assert Settings().metrics_port is None
+    assert Settings().metrics_host == "127.0.0.1"
 
 
 def test_a_value_that_may_hold_a_password_is_not_shown(monkeypatch: Env) -> None:

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from infra.metrics import listener
-from infra.metrics.listener import CONNECTIONS_MAX, HEAD_BYTES_MAX, serve_metrics
+from infra.metrics.listener import (
+    CONNECTIONS_MAX,
+    HEAD_BYTES_MAX,
+    SAMPLES_PER_TURN_MAX,
+    serve_metrics,
+)
 from tests.infra.metrics.reading import Figures
 
 SECONDS_MAX = 5.0
@@ -127,10 +132,12 @@ async def test_a_socket_of_no_use_ends_nothing(caplog: pytest.LogCaptureFixture)
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_loop_has_turns_between_families() -> None:
-    registry = CollectorRegistry()
-    for number in range(20):
-        Counter(f"things_{number}_total", "Things.", registry=registry)
+async def test_the_loop_has_turns_within_a_large_family_whose_head_is_said_once() -> None:
+    registry, parts = CollectorRegistry(), 20
+    family = Gauge("things", "Things.", ["which"], registry=registry)
+    numbers = range(parts * SAMPLES_PER_TURN_MAX)
+    for number in numbers:
+        family.labels(str(number)).set(number)
     turns = 0
 
     async def count() -> None:
@@ -141,9 +148,12 @@ async def test_the_loop_has_turns_between_families() -> None:
 
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
-    await listener.exposition(registry)
+    text = await listener.exposition(registry)
     counting.cancel()
-    assert turns >= 20
+    assert turns >= parts
+    assert text.count(b"# TYPE") == text.count(b"# HELP") == 1
+    shown = Figures.of(text.decode())
+    assert [shown.value("things", which=str(each)) for each in numbers] == [*numbers]
 
 
 async def is_hung_up(port: int, request: bytes) -> bool:
