@@ -15,6 +15,7 @@ from events.ids import AnswerId, fresh_id
 from processors.answers import worker as worker_module
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
+from processors.answers.meter import UNMEASURED, Meter
 from processors.answers.ports import Request
 from processors.answers.protocol_words import Bounds
 from processors.answers.scheduling.breaker import BreakerLimits
@@ -52,6 +53,7 @@ class House:
     chunk_delay_seconds_max: float = 0.02
     away_seconds_max: float = 10
     decisions: list[Decision] = field(default_factory=list)
+    meter: Meter = UNMEASURED
     worker: Worker = field(init=False)
     dispatcher: Dispatcher = field(init=False)
 
@@ -73,6 +75,7 @@ class House:
                 breaker=BreakerLimits(pause_seconds=0.01, pause_seconds_max=0.05),
             ),
             decide=self.decisions.append,
+            meter=self.meter,
         )
         self.worker = Worker(
             name,
