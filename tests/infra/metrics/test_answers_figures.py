@@ -94,7 +94,8 @@ async def test_a_call_that_fails_has_the_kind_of_its_failure_and_is_retried_with
 
 
 async def test_work_without_an_engine_is_counted_by_its_reason() -> None:
-    away = FakeEngine(NAME, failing(10**9, EngineFailed("away", reached=False)))
+    away = FakeEngine(NAME)
+    away.unreachable = True
     worker = Worker(away, queue=QueueLimits(no_capacity_seconds_max=0.02))
     with pytest.raises(Exception, match="no engine"):
         async for _ in Call(worker.dispatcher, work_of(request(), PROMPT, 30), PROMPT).tokens():

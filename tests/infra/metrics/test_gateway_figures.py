@@ -73,9 +73,10 @@ async def test_who_reads_much_later_did_not_wait_all_the_time() -> None:
 async def test_who_reads_an_answer_again_is_not_counted_again() -> None:
     counted = Counted()
     async with served(meter=counted.meter) as bench, calling(bench) as http:
-        location = await _follow(http)
-        await http.get(location)
-    assert (await counted.seen()).value(SERVED) == 1
+        whole = await chat(http)
+        for location in (await _follow(http), whole.headers["location"]):
+            assert (await http.get(location)).status_code == 200
+    assert (await counted.seen()).value(SERVED) == 2
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
