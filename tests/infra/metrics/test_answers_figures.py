@@ -13,7 +13,7 @@ from infra.metrics.answers import GONE_SECONDS_MAX, AnswersMeter, _provider
 from infra.metrics.labels import VALUES_MAX
 from processors.answers import dispatch
 from processors.answers.calls import Call, work_of
-from processors.answers.dispatch import Dispatcher, DispatchLimits
+from processors.answers.dispatch import Dispatcher, DispatchLimits, Ticket
 from processors.answers.engine import CannotContinue, EngineFailed, EngineRefused, Overloaded
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.work import QueueLimits
@@ -81,15 +81,15 @@ async def test_a_call_that_fails_has_the_kind_of_its_failure_and_is_retried_with
     None
 ):
     broken = FakeEngine(NAME, failing(10**9, EngineFailed("dead", kind="HTTP 500")))
-    worker = Worker(broken, retries=RetryLimits(share=0, per_second=0.1))
+    worker = Worker(broken, retries=RetryLimits(share=0, per_second=0.2))
     await worker.ask()
     seen = await worker.figures()
     duration = "gen_ai_client_operation_duration_seconds_count"
-    assert seen.value(duration, error_type="500", **AT) == 2
+    assert seen.value(duration, error_type="500", **AT) == 3
     assert seen.value(duration, error_type="") == 0
     assert seen.value("gen_ai_client_operation_time_to_first_chunk_seconds_count") == 0
-    assert seen.value("thalweg_calls_ended_total", engine=NAME, outcome="failed") == 2
-    assert seen.value("thalweg_retries_total", budget="granted") == 1
+    assert seen.value("thalweg_calls_ended_total", engine=NAME, outcome="failed") == 3
+    assert seen.value("thalweg_retries_total", budget="granted") == 2
     assert seen.value("thalweg_retries_total", budget="denied") == 1
 
 
@@ -197,6 +197,15 @@ async def test_who_lets_go_after_some_tokens_had_no_error() -> None:
     seen = await worker.figures()
     assert seen.value("gen_ai_client_operation_duration_seconds_count", error_type="") == 1
     assert seen.value("thalweg_calls_ended_total", outcome="let_go") == 1
+
+
+async def test_a_place_that_is_given_back_was_no_call() -> None:
+    worker = Worker(FakeEngine(NAME))
+    dispatched = await worker.dispatcher.acquire(work_of(request(), PROMPT, 30))
+    Ticket(worker.dispatcher, dispatched).give_back()
+    seen = await worker.figures()
+    assert seen.value("thalweg_calls_ended_total", outcome="let_go") == 1
+    assert seen.value("gen_ai_client_operation_duration_seconds_count") == 0
 
 
 @pytest.mark.parametrize("kind", ["tgi", "openai"])
