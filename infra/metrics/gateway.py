@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from gateway.errors import FleetContended, NoEngine, TooManyUnanswered
 from gateway.meter import Served
 from infra.metrics import families
 from infra.metrics.labels import Few, Models
 
 OPERATION, PROVIDER = "chat", "thalweg"
+AT_CAPACITY = (FleetContended, NoEngine, TooManyUnanswered)
+"""Refusals that alerts are about."""
 
 
 class GatewayMeter:
@@ -21,6 +24,8 @@ class GatewayMeter:
         self._first = families.FIRST_TOKEN.histogram(registry)
         self._per_token = families.TOKEN_TIME.histogram(registry)
         self._refusals = families.REFUSALS.counter(registry)
+        for refusal in AT_CAPACITY:  # a series that begins at 1 has no rate
+            self._refusals.labels(refusal.CODE)
         self._models = Models(is_served)
         self._errors = Few(other="_OTHER")
 

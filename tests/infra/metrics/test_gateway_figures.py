@@ -98,8 +98,14 @@ async def test_refusals_are_counted_by_their_code_on_both_faces() -> None:
         assert (await chat(http, model="unheard-of")).status_code == 404
         assert (await http.get("/api/answers/x/stream")).status_code == 404
     seen = await counted.seen()
-    assert seen.values("thalweg_refusals_total", "reason") == {"model_not_found", "not_found"}
-    assert seen.value("thalweg_refusals_total", reason="model_not_found") == 1
+    for reason in ("model_not_found", "not_found"):
+        assert seen.value("thalweg_refusals_total", reason=reason) == 1
+    assert seen.value("thalweg_refusals_total") == 2
+
+
+async def test_refusals_for_want_of_room_have_a_figure_before_the_first_one() -> None:
+    reasons = (await Counted().seen()).values("thalweg_refusals_total", "reason")
+    assert reasons == {"fleet_contended", "no_engine", "too_many_unanswered"}
 
 
 async def test_a_thousand_invented_models_make_no_new_series() -> None:

@@ -214,13 +214,14 @@ async def test_urgent_requests_go_first() -> None:
     assert house.work.acknowledged[0] == urgent.place
 
 
+async def endless(prompt: Prompt) -> AsyncIterator[Token | Finished]:
+    yield Token(" 0", 0)
+    await asyncio.Event().wait()
+
+
 async def test_a_cancel_ends_the_answer_and_closes_the_call() -> None:
     house = House()
     asked = house.ask(5)
-
-    async def endless(prompt: Prompt) -> AsyncIterator[Token | Finished]:
-        yield Token(" 0", 0)
-        await asyncio.Event().wait()
 
     house.engine.script = endless
     async with running(house) as worker:
@@ -249,10 +250,6 @@ async def test_a_deadline_that_passes_ends_the_answer() -> None:
     house = House()
     asked = house.ask()
     house.requests.tasks[asked.answer] = task(5, seconds_left=0.05)
-
-    async def endless(prompt: Prompt) -> AsyncIterator[Token | Finished]:
-        yield Token(" 0", 0)
-        await asyncio.Event().wait()
 
     house.engine.script = endless
     async with running(house) as worker:
@@ -373,10 +370,6 @@ async def test_while_the_log_is_away_nothing_is_acknowledged_and_then_it_goes_on
 async def test_a_stopped_worker_writes_no_end_and_acknowledges_nothing() -> None:
     house = House()
     asked = house.ask(5)
-
-    async def endless(prompt: Prompt) -> AsyncIterator[Token | Finished]:
-        yield Token(" 0", 0)
-        await asyncio.Event().wait()
 
     house.engine.script = endless
     async with running(house) as worker:
