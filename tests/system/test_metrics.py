@@ -10,11 +10,12 @@ import pytest
 from infra.servers.ports import LOCALHOST
 from infra.settings import METRICS_PORTS
 from infra.supervisor import ROLES
+from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.ports import free_ports_in_a_row
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
 from tests.infra.metrics.reading import Figures
-from tests.system.conftest import NumberedEngine, client
+from tests.system.conftest import client
 
 TAKEN = "sagas"
 """Somebody else has this role's port."""

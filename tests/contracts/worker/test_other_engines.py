@@ -8,7 +8,7 @@ import pytest
 
 from events.answers import Fold
 from events.conversations import EndKind
-from infra.settings import EngineAddress
+from infra.engine_addresses import EngineAddress
 from tests.contracts.worker.asking import Installation, numbers
 from tests.contracts.worker.conftest import StartWorker
 from tests.fixtures.numbered_process import NumberedEngine
