@@ -231,8 +231,10 @@ class Queue:
         return Why.NO_CAPACITY if waited >= self._limits.no_capacity_seconds_max else None
 
     def _asked_next(self, work: Queued, now: float, begins: float) -> float:
-        moments = (
-            begins + self._limits.patience[work.band].contended_seconds_max,
-            begins + self._limits.no_capacity_seconds_max,
-        )
-        return min((at for at in moments if now < at < inf), default=now + ASKED_AGAIN_SECONDS)
+        """Work that has outwaited an outage's bound is looked at all the time: it may begin any
+        moment that counts for it. (Work that was called in vain comes back with its old age.)"""
+        contended_at = begins + self._limits.patience[work.band].contended_seconds_max
+        no_capacity_at = begins + self._limits.no_capacity_seconds_max
+        if no_capacity_at <= now:
+            no_capacity_at = now + ASKED_AGAIN_SECONDS
+        return min(no_capacity_at, contended_at) if contended_at > now else no_capacity_at

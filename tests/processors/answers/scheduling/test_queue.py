@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from uuid import UUID
 
 from hypothesis import given
@@ -191,6 +192,14 @@ def test_what_has_outwaited_every_bound_is_still_given_up_when_the_engines_go():
     queue = queue_of(waiting)
     assert not list(queue.given_up(41.0, always))
     assert list(queue.given_up(41.0 + ASKED_AGAIN_SECONDS, never)) == [(waiting, Why.NO_CAPACITY)]
+
+
+def test_what_was_called_in_vain_for_long_is_given_up_soon_if_there_is_no_engine():
+    waiting = work(band=Band.PRIORITY)
+    patient = replace(LIMITS, patience={Band.PRIORITY: Patience(float("inf"), 1_000)})
+    queue = Queue(patient)
+    assert queue.put(waiting, 50.0)
+    assert list(queue.given_up(50.0 + ASKED_AGAIN_SECONDS, never)) == [(waiting, Why.NO_CAPACITY)]
 
 
 def test_the_time_in_which_others_were_served_is_no_time_without_an_engine():
