@@ -6,6 +6,8 @@ It reads their topic itself, so that it shows every tenant, and works while no g
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import orjson
 from events.topics import Topics
 from gateway.fleet import FleetView
 from gateway.fleet_table import OPERATOR, table_of
+from infra.cli.common import FAILED
 from infra.fleet_reader import read_fleet
 from infra.settings import Settings
 from infra.workers_reader import WorkersReader
@@ -35,12 +38,16 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def work(settings: Settings, *, watch: bool, as_json: bool) -> int:
-    """Returns the exit status; with `watch` it goes on until Ctrl-C."""
+    """Returns the exit status; with `watch` it goes on until Ctrl-C, or until nobody reads it."""
     try:
         asyncio.run(_show(settings, watch=watch, as_json=as_json))
     except KeyboardInterrupt:
         if not watch:
             raise
+    except BrokenPipeError:  # whoever read has had enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is left is flushed at the exit
+        return FAILED
     return 0
 
 
@@ -72,14 +79,16 @@ async def _listen(fleet: FleetView, reading: asyncio.Task[None]) -> None:
 
 
 async def _watch(fleet: FleetView, reading: asyncio.Task[None], *, as_json: bool) -> None:
+    from rich.console import Console
     from rich.live import Live
 
-    if as_json:
+    console = Console()
+    if as_json or console.is_dumb_terminal or not console.is_terminal:
         while not reading.done():
-            print(orjson.dumps(_rows(fleet)).decode(), flush=True)
+            _print(_rows(fleet), as_json=as_json, indented=False)
             await asyncio.wait([reading], timeout=2 * LOOK_SECONDS)
         return
-    with Live(drawn(_rows(fleet)), auto_refresh=False, screen=True) as live:
+    with Live(drawn(_rows(fleet)), console=console, auto_refresh=False, screen=True) as live:
         while not reading.done():
             live.update(drawn(_rows(fleet)), refresh=True)
             await asyncio.wait([reading], timeout=LOOK_SECONDS)
@@ -89,9 +98,10 @@ def _rows(fleet: FleetView) -> Rows:
     return table_of(fleet.reports(time.monotonic()), OPERATOR)
 
 
-def _print(rows: Rows, *, as_json: bool) -> None:
+def _print(rows: Rows, *, as_json: bool, indented: bool = True) -> None:
     if as_json:
-        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        option = orjson.OPT_INDENT_2 if indented else 0
+        print(orjson.dumps(rows, option=option).decode(), flush=True)
         return
     from rich.console import Console
 
