@@ -229,7 +229,7 @@ async def test_a_trace_stays_connected_when_a_process_is_killed(
         continued = [said_before(spans) for spans in turns.values()]
         assert any(continued), "the killed worker was giving some of the answers"
     if role == "answers" and exported:
-        assert max(len(workers(spans)) for spans in turns.values()) == 2
+        assert max(len(workers(spans)) for spans in turns.values()) >= 2  # its next life may too
 
 
 def lacking(traced: Traced) -> list[tuple[list[str], set[str]]]:
