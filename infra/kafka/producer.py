@@ -271,11 +271,16 @@ class _Client:
             self._stop = True
 
     def _poll(self) -> None:
+        """A fatal error is raised here too, beside the reports of its messages."""
         while not self._stop:
-            self._client.poll(POLL_SECONDS)
+            try:
+                self._client.poll(POLL_SECONDS)
+            except KafkaException as error:
+                self._call(partial(self._break, str(error)))
         self._client.purge()
-        self._client.poll(0)
-        # Waits for librdkafka's threads, here and not on the loop; tells once more why it broke.
+        with suppress(KafkaException):  # tells once more why it broke, as the next one does
+            self._client.poll(0)
+        # Waits for librdkafka's threads, here and not on the loop.
         with suppress(KafkaException):
             self._client.close()
         self._call(lambda: self._owner._gone(self))
