@@ -8,6 +8,7 @@ a slack: what other gateways accept within one refresh goes unseen, and so does 
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +23,10 @@ from gateway.ports import Admission
 
 ENGINE_RETRY_SECONDS = 10.0
 """What is told while no engine is there: a breaker looks again at least each 15 s."""
+
+FLEX_SHARE = 0.5
+"""Of both bounds: up to there work comes in that has no hurry. It stays for minutes, and what is
+more urgent needs room meanwhile."""
 
 logger = logging.getLogger("thalweg.gateway")
 
@@ -58,7 +63,7 @@ class AdmissionControl:
         if outlook.wait_seconds is not None and outlook.wait_seconds > wait_max:
             raise FleetContended(band.value, outlook.wait_seconds, wait_max)
 
-    async def admit(self, tenant: UUID, answer: UUID) -> None:
+    async def admit(self, tenant: UUID, answer: UUID, band: Band = Band.DEFAULT) -> None:
         """Makes room for one more answer; say then that it was `stored`, or that it has `ended`.
 
         Raises TooManyUnanswered, and StoreUnavailable if there are no counts to go by.
@@ -68,20 +73,16 @@ class AdmissionControl:
             refreshing = self._start_refresh()
             if age > self._limits.admission_stale_seconds_max:
                 await asyncio.shield(refreshing)
-        limits = self._limits
-        of_tenant = self._unanswered.get(tenant, 0) + self._since_of[tenant]
-        if of_tenant >= limits.unanswered_requests_per_tenant_max:
-            raise TooManyUnanswered(
-                of_tenant,
-                limits.unanswered_requests_per_tenant_max,
-                "tenant",
-                limits.retry_after_seconds,
-            )
+        limits, share = self._limits, FLEX_SHARE if band is Band.FLEX else 1.0
         in_all = self._unanswered_in_all + len(self._since)
-        if in_all >= limits.unanswered_requests_max:
-            raise TooManyUnanswered(
-                in_all, limits.unanswered_requests_max, "installation", limits.retry_after_seconds
-            )
+        of_tenant = self._unanswered.get(tenant, 0) + self._since_of[tenant]
+        for unanswered, bound, of in (
+            (of_tenant, limits.unanswered_requests_per_tenant_max, "tenant"),
+            (in_all, limits.unanswered_requests_max, "installation"),
+        ):
+            bound_of_band = math.ceil(bound * share)
+            if unanswered >= bound_of_band:
+                raise TooManyUnanswered(unanswered, bound_of_band, of, limits.retry_after_seconds)
         if answer not in self._since:
             self._since[answer] = tenant
             self._since_of[tenant] += 1

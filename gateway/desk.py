@@ -98,7 +98,7 @@ class Desk:
         try:
             chosen = await self._chosen(model)
             self.admission.expect(call.caller.tenant, chosen, band, call.deadline_seconds)
-            await self.admission.admit(call.caller.tenant, answer)
+            await self.admission.admit(call.caller.tenant, answer, band)
         except Declined:
             stored = await self._stored(call)
             if stored is not None:

@@ -57,10 +57,16 @@ class Limits(BaseModel):
 
     # admission
     unanswered_requests_max: int = Field(
-        2_048, gt=0, description="accepted requests without an end, in all; more are told 429"
+        2_048,
+        gt=0,
+        description="accepted requests without an end, in all; more are told 429. "
+        "Requests of the band flex come in up to half of it",
     )
     unanswered_requests_per_tenant_max: int = Field(
-        512, gt=0, description="the same for one tenant, so that one cannot take all the room"
+        512,
+        gt=0,
+        description="the same for one tenant (half of it for flex), so that one cannot take all "
+        "the room",
     )
     repeat_seconds_max: float = Field(
         720,

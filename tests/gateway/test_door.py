@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpx2
 import pytest
@@ -158,6 +159,21 @@ async def test_the_bound_in_all_counts_every_tenant() -> None:
         bench.counts.fixed = {TENANT.key: 3}
         refused = await post(http, await started(http))
         assert (refused.status_code, refused.json()["of"]) == (429, "installation")
+
+
+@pytest.mark.parametrize("of", ["tenant", "installation"])
+async def test_waiting_flex_leaves_room_for_what_is_more_urgent(of: str) -> None:
+    limits = with_limits(unanswered_requests_per_tenant_max=8, unanswered_requests_max=8)
+    async with served(limits) as bench, calling(bench) as http:
+        whose = TENANT.tenant if of == "tenant" else TENANT.key
+        for unanswered, flex in ((3, 200), (4, 429)):
+            bench.counts.fixed = {whose: unanswered}
+            await eventually(partial(chat, http, service_tier="flex"), flex)
+        refused = (await chat(http, service_tier="flex")).json()["error"]
+        assert f"4 answers of this {of} are still open, 4 may be" in refused["message"]
+        bench.counts.fixed = {whose: 7}
+        for tier in ("default", "priority"):
+            assert (await chat(http, service_tier=tier)).status_code == 200
 
 
 async def test_a_burst_does_not_slip_through_between_two_counts() -> None:
