@@ -9,6 +9,7 @@ import yaml
 
 from infra.metrics.families import FAMILIES
 from infra.supervisor import ROLES
+from tests.house.tables import with_tables
 from tests.house.test_house_rules import ROOT
 
 PAGE = ROOT / "docs" / "operations.md"
@@ -30,19 +31,14 @@ def table_of_ports() -> str:
     return f"| {head} |\n|{' --- |' * len(ROLES)}\n| {ports} |"
 
 
-def with_tables(text: str) -> str:
-    for name, table in (("metrics", table_of_families()), ("metrics ports", table_of_ports())):
-        pattern = rf"(<!-- {name}: begin[^\n]*-->\n).*?(<!-- {name}: end -->)"
-        text, found = re.subn(
-            pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL
-        )
-        assert found == 1, f"docs/operations.md has no place for the table of {name}"
-    return text
+def with_its_tables(text: str) -> str:
+    tables = {"metrics": table_of_families(), "metrics ports": table_of_ports()}
+    return with_tables(text, tables, "docs/operations.md")
 
 
 def test_the_page_for_operators_has_every_family() -> None:
     text = PAGE.read_text()
-    assert with_tables(text) == text, "run `python -m tests.house.test_metrics_page`"
+    assert with_its_tables(text) == text, "run `python -m tests.house.test_metrics_page`"
 
 
 def test_the_example_of_a_scrape_has_a_target_for_each_role() -> None:
@@ -53,4 +49,4 @@ def test_the_example_of_a_scrape_has_a_target_for_each_role() -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text()))
+    PAGE.write_text(with_its_tables(PAGE.read_text()))
