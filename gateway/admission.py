@@ -63,7 +63,7 @@ class AdmissionControl:
         if outlook.wait_seconds is not None and outlook.wait_seconds > wait_max:
             raise FleetContended(band.value, outlook.wait_seconds, wait_max)
 
-    async def admit(self, tenant: UUID, answer: UUID, band: Band = Band.DEFAULT) -> None:
+    async def admit(self, tenant: UUID, answer: UUID, band: Band) -> None:
         """Makes room for one more answer; say then that it was `stored`, or that it has `ended`.
 
         Raises TooManyUnanswered, and StoreUnavailable if there are no counts to go by.
