@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,6 @@ from infra.served_models import ServedModels
 from infra.settings import Settings
 from infra.token_reader import KafkaTokenFolds
 from infra.workers_reader import WorkersReader
-from processors.answers.engine import Engine
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -78,11 +77,7 @@ async def gateway_parts(
             whole=not any(address.is_name for address in settings.engines),
         )
         stack.push_async_callback(served.close)
-
-        def engines_changed(engines: Sequence[Engine]) -> None:
-            served.set_engines(engines, whole=by_name.are_all_found)
-
-        by_name = EnginesByName(settings.engines, settings, engines_changed, engines=engines)
+        by_name = EnginesByName(settings.engines, settings, served.set_engines, engines=engines)
         await run_beside(stack, by_name.run(), name="engines behind names")
         await run_beside(stack, served.run(), name="models that engines serve")
         fleet = FleetView(settings.models_by_alias)

@@ -140,11 +140,7 @@ async def run_answers(
         decide=decisions.say,
         meter=UNMEASURED if meter is None else meter,
     )
-
-    def engines_changed(engines: Sequence[Engine]) -> None:
-        dispatcher.set_engines(engines, whole=by_name.are_all_found)
-
-    by_name = EnginesByName(names, settings, engines_changed, engines=engines)
+    by_name = EnginesByName(names, settings, dispatcher.set_engines, engines=engines)
     worker = Worker(
         name,
         tokens=tokens,

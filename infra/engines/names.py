@@ -13,7 +13,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from infra.engine_addresses import EngineAddress
 from infra.engines import open_engine
@@ -102,6 +102,13 @@ async def found_at(
     return Found(engines, is_whole=failed is None)
 
 
+class Tell(Protocol):
+    """Is given all engines whenever they have changed, and closes those that are gone."""
+
+    def __call__(self, engines: Sequence[Engine], *, whole: bool) -> None:
+        """Not `whole`: there are others, of a name that has had no address yet."""
+
+
 class EnginesByName:
     """Keeps up the engines of a list of addresses, some of which are names."""
 
@@ -109,14 +116,13 @@ class EnginesByName:
         self,
         addresses: Sequence[EngineAddress],
         limits: Limits,
-        tell: Callable[[Sequence[Engine]], None],
+        tell: Tell,
         *,
         engines: Sequence[Engine] = (),
         resolve: Resolve = resolve,
         services: Services = services,
     ) -> None:
-        """`engines`: those that were opened for the addresses that are no names. `tell` is given
-        all engines whenever they have changed, and closes those that are gone."""
+        """`engines`: those that were opened for the addresses that are no names."""
         self._names = [address for address in addresses if address.is_name]
         self._limits, self._tell = limits, tell
         self._resolve, self._services = resolve, services
@@ -176,4 +182,4 @@ class EnginesByName:
             address: self._opened.get(address) or open_engine(address, self._limits)
             for address in wanted
         }
-        self._tell((*self._fixed, *self._opened.values()))
+        self._tell((*self._fixed, *self._opened.values()), whole=self.are_all_found)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from events.conversations import Band
 from events.workers import Report
 from infra.engines.openai import OpenAiEngine
 from infra.engines.tgi import TgiEngine
@@ -159,10 +160,10 @@ def _queues(report: Report) -> Iterable[Metric]:
         at = line.band.value, models.of(line.model)
         waiting[at] = waiting.get(at, 0) + line.waiting
         oldest[at[0]] = max(oldest.get(at[0], 0.0), line.waited_seconds)
-    for band in ("priority", "default", "flex"):  # an empty queue is a figure too
-        oldest.setdefault(band, 0.0)
+    for each in Band:  # an empty queue is a figure too
+        oldest.setdefault(each.value, 0.0)
         for model in (*map(models.of, sorted(served)), OTHER):
-            waiting.setdefault((band, model), 0)
+            waiting.setdefault((each.value, model), 0)
     waits, oldests = families.WAITING.gauge_now(), families.OLDEST_WAIT.gauge_now()
     for labels, number in waiting.items():
         waits.add_metric(labels, number)

@@ -36,7 +36,7 @@ class Told:
     def __init__(self) -> None:
         self.engines: list[Sequence[Engine]] = []
 
-    def __call__(self, engines: Sequence[Engine]) -> None:
+    def __call__(self, engines: Sequence[Engine], *, whole: bool) -> None:
         self.engines.append(engines)
 
     @property

@@ -88,7 +88,7 @@ async def test_a_record_without_an_address_hides_no_other(
     by_name = EnginesByName(
         [NAME],
         Limits(),
-        lambda engines: told.append([engine.name for engine in engines]),
+        lambda engines, whole: told.append([engine.name for engine in engines]),
         resolve=ips,
         services=ask,
     )
