@@ -197,7 +197,7 @@ async def test_a_trace_stays_connected_when_a_process_is_killed(
             async with (
                 http(traced) as calls,
                 calls.stream(
-                    "POST", "/v1/chat/completions", json=body("tokens=150 delay_ms=20")
+                    "POST", "/v1/chat/completions", json=body("tokens=300 delay_ms=20")
                 ) as said,
             ):
                 async for piece in said.aiter_text():
