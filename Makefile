@@ -8,6 +8,8 @@ STAMPS := .venv/stamps
 # They need processors and nothing else: no server, no clock.
 EXPLORATIONS := tests/protocol tests/processors
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Each process has servers of its own, and waits for them half of its time.
+WITH_SERVERS := -n 3 --dist loadgroup
 
 # The first Python that works and is new enough (a shim on the PATH may be there and not work).
 FIND_PYTHON := for python in python3.12 python3.11 python3; do \
@@ -36,7 +38,8 @@ run: $(STAMPS)/run ## start everything on this machine; Ctrl-C stops it
 test: $(STAMPS)/dev ## every test there is (real servers; some minutes)
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE:loadfile=worksteal) -m slow $(EXPLORATIONS)
-	@$(PY) -m pytest -q -m slow $(EXPLORATIONS:%=--ignore=%)
+	@$(PY) -m pytest -q $(WITH_SERVERS) -m slow $(EXPLORATIONS:%=--ignore=%) --ignore=tests/faults
+	@$(PY) -m pytest -q -m slow tests/faults
 
 check: lint ## format, lint, types, floors and the fast tests (under a minute)
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) -m 'not slow'

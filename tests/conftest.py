@@ -17,7 +17,8 @@ for name in [
 SLOW_ROOMS = ("contracts", "system", "faults", "bench", "local_engine", "demo_model")
 SERVERS = "unstarted_servers"  # the fixture below every other one that starts a server
 ROOMS_OF_ONE_SYSTEM = ("system", "faults")
-"""Their files share a running Thalweg, which stays to the end and costs the others time: last."""
+"""Their files share a running Thalweg, which stays to the end and costs the others time: last. Where
+tests run side by side, one process runs all of a room, so that there are no more Thalwegs."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = room_of(item)
         if room in SLOW_ROOMS or SERVERS in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+        if room in ROOMS_OF_ONE_SYSTEM:
+            item.add_marker(pytest.mark.xdist_group(room))
     items.sort(key=how_late)
 
 
