@@ -17,8 +17,8 @@ for name in [
 SLOW_ROOMS = ("contracts", "system", "faults", "bench", "local_engine", "demo_model")
 SERVERS = "unstarted_servers"  # the fixture below every other one that starts a server
 ROOMS_OF_ONE_SYSTEM = ("system", "faults")
-"""Their files share a running Thalweg, which stays to the end and costs the others time: last. Where
-tests run side by side, one process runs all of a room, so that there are no more Thalwegs."""
+"""Their files share a running Thalweg, which stays to the end and costs the others time: last.
+Where tests run side by side, one process runs all of a room: there are no more Thalwegs then."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
