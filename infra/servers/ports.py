@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import secrets
 import socket
+import tempfile
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +42,36 @@ def is_free(port: int) -> bool:
         return True
 
 
+_given: set[int] = set()
+"""By this process."""
+
+
+@cache
+def _ledger() -> int:
+    """A file of which each process that chooses ports locks one byte a port. The kernel gives the
+    locks back when the process ends, however it ends; a fork does not have them."""
+    path = Path(tempfile.gettempdir()) / f"thalweg-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def reserve(port: int) -> bool:
+    """Keeps a port from every other process that asks here, for as long as this one lives: whoever
+    is to listen there may do so later, or not now. False: it has been given to another process."""
+    try:
+        fcntl.lockf(_ledger(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except BlockingIOError:
+        return False
+    except OSError:  # without a ledger two may choose the same, as long as neither listens
+        pass
+    _given.add(port)
+    return True
+
+
 def free_port(kept: Collection[int] = ()) -> int:
-    """One where a server could listen, and that is not `kept` for another. Raises OSError."""
+    """One where a server could listen, that is not `kept` for another, and that nobody is given as
+    long as this process lives. Raises OSError."""
     for port in random.sample(SERVER_PORTS, k=PORT_TRIES_MAX):
-        if port not in kept and is_free(port):
+        if port not in kept and port not in _given and is_free(port) and reserve(port):
             return port
     raise OSError(f"{PORT_TRIES_MAX} of the ports in {SERVER_PORTS} are all in use")
 
@@ -69,7 +98,7 @@ class Memory:
     def port(self, name: str, *, rechoose: bool) -> int:
         """The port kept under this name; with `rechoose` a new one if somebody else took it."""
         ports: dict[str, int] = self._held.setdefault("ports", {})
-        if name in ports and (not rechoose or is_free(ports[name])):
+        if name in ports and (not rechoose or (is_free(ports[name]) and reserve(ports[name]))):
             return ports[name]
         port = ports[name] = free_port(ports.values())
         self._save()

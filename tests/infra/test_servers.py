@@ -17,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 from infra.servers import ALL, EmbeddedServers, ServerDidNotStart, resolve
 from infra.servers.jars import JarRefused, _one, locked
 from infra.servers.kafka import cluster_id
-from infra.servers.ports import Memory, free_port, is_free
+from infra.servers.ports import Memory, free_port, is_free, reserve
 from infra.servers.process import identity
 from infra.settings import CONTEXTS, Settings
 from tests.fixtures.processes import alive, wait_for
@@ -270,6 +270,20 @@ def test_ports_are_kept(tmp_path: Path) -> None:
     first = Memory(tmp_path).port("x", rechoose=True)
     assert Memory(tmp_path).port("x", rechoose=True) == first
     assert is_free(free_port())
+
+
+def test_a_port_that_a_living_process_was_given_is_given_to_nobody_else() -> None:
+    """Nobody listens there yet, or not any more."""
+    code = "from infra.servers.ports import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        assert is_free(port)
+        assert not reserve(port)
+        other.kill()
+    assert reserve(port), "a process that was killed has none"
 
 
 def test_the_id_of_a_new_kafka_is_no_option_to_its_tool() -> None:
