@@ -22,7 +22,9 @@ from tests.system.conftest import client
 PAGE = ROOT / "docs" / "analysts.md"
 BLOCK = re.compile(r"<!-- run: (\S+) -->\n```(python|sh)\n(.*?)```", re.DOTALL)
 TOPIC = "thalweg.conversations"
+ASKED = "thalweg.conversations.answer_requested"
 ENDED = "thalweg.conversations.answer_ended"
+EXAMPLE_SECONDS_MAX = 180
 Run = Callable[[str], str]
 
 
@@ -57,7 +59,13 @@ def run(numbered: RunningThalweg, servers: Settings, tmp_path: Path) -> Run:
         (tmp_path / name).write_text(examples()[name])
         shell = ["sh", "-eu", name] if name.endswith(".sh") else [sys.executable, name]
         done = subprocess.run(
-            shell, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+            shell,
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=EXAMPLE_SECONDS_MAX,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -67,18 +75,22 @@ def run(numbered: RunningThalweg, servers: Settings, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def answered(http: httpx2.Client) -> int:
-    """Two answers of five tokens; returns how many tokens there are in all, by the log itself."""
+    """Two answers of five tokens; returns how many tokens there are in all, by the log itself, once
+    nothing is open any more: the ends of other tests' answers are shown before they are there."""
     for _ in range(2):
         conversation = http.post("/api/conversations", json={}).json()["conversation"]
         path = f"/api/conversations/{conversation}/messages"
         http.post(path, json={"content": "tokens=5", "parent": None})
-        with http.stream("GET", f"/api/streams/{conversation}?follow=true") as lines:
-            next(line for line in lines.iter_lines() if ENDED in line)
+    wait_for(lambda: len(ends(http)) == len(events(http, ASKED)), "every answer's end")
     return sum(one["data"]["usage"]["completion_tokens"] for one in ends(http))
 
 
 def ends(http: httpx2.Client) -> list[dict[str, dict[str, dict[str, int]]]]:
-    lines = http.get("/api/events", params={"type": ENDED}).text.splitlines()
+    return events(http, ENDED)
+
+
+def events(http: httpx2.Client, type_name: str) -> list[dict[str, dict[str, dict[str, int]]]]:
+    lines = http.get("/api/events", params={"type": type_name}).text.splitlines()
     return [json.loads(line) for line in lines[:-1]]
 
 

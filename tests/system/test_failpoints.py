@@ -25,7 +25,6 @@ REFUSE = (
 REFUSE_NO_MORE = "ALTER TABLE histories_v1 DROP CONSTRAINT refusing"
 FIRE = "UPDATE sagas.timers SET due = now()"
 PARKED = "SELECT count(*) FROM histories_v1_parked"
-SWEPT_SECONDS_MAX = 20
 IN_THE_END = {"relay.before_release"}
 
 
@@ -75,11 +74,7 @@ def _let_keys_run_out(http: httpx2.Client, thalweg: RunningThalweg) -> None:
     wait_for(lambda: "answer_ended" in http.get(recorded).text, "the end to be recorded")
     with psycopg.connect(settings_of(thalweg).database_url("conversations")) as connection:
         connection.execute(EXPIRE)
-    wait_for(
-        lambda: "recorder.after_destroy" in _hit(thalweg.home),
-        "the key to be destroyed",
-        seconds_max=SWEPT_SECONDS_MAX,
-    )
+    wait_for(lambda: "recorder.after_destroy" in _hit(thalweg.home), "the key to be destroyed")
 
 
 def _be_late(http: httpx2.Client, thalweg: RunningThalweg) -> None:

@@ -22,9 +22,9 @@ SERVERS = ["postgres", "redis", "kafka", "engine", "fork-server"]
 PARTS = Counter(
     [*SERVERS, "gateway", "relay", "recorder", "projections", "sagas", "answers", "answers"]
 )
-ORPHANS_SECONDS_MAX = 60
+ORPHANS_SECONDS_MAX = 120
 """Servers of a killed supervisor are stopped in good order, and killed after 15 s."""
-RESTARTED_SECONDS_MAX = 60
+RESTARTED_SECONDS_MAX = 180
 
 
 @pytest.fixture(scope="module")

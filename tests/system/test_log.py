@@ -89,12 +89,11 @@ def test_a_follower_of_the_log_sees_a_turn_as_it_happens(http: httpx2.Client) ->
     key = uuid4().hex
     with http.stream("GET", "/api/events", params={"from": end, "follow": "true"}) as following:
         asked.start()
-        line = next(json.loads(line) for line in following.iter_lines() if line)
+        lines = (json.loads(line) for line in following.iter_lines() if line)
+        # The end of another test's answer may be recorded by now, which was shown before.
+        line = next(line for line in lines if line.get("command") == f"key:{key}")
     asked.join()
-    assert (line["type"], line["command"]) == (
-        "thalweg.conversations.conversation_started",
-        f"key:{key}",
-    )
+    assert line["type"] == "thalweg.conversations.conversation_started"
 
 
 def test_replay_shows_the_events_and_the_state_at_a_time(

@@ -20,8 +20,8 @@ from tests.fixtures.thalweg import RunningThalweg
 from tests.system.conftest import client
 
 PARTITIONS = 16
-READS_MAX = 100
-"""Of 0.1 s: events are relayed in milliseconds."""
+READS_MAX = 600
+"""Of 0.1 s: events are relayed in milliseconds, if the machine has nothing else to do."""
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ async def test_the_trace_of_a_request_is_on_every_hop(
             headers={"traceparent": f"00-{trace}-{span}-01"},
         ).json()
         assert "event: end" in http.get(f"/api/answers/{posted['answer']}/stream").text
+        recording = f"/api/streams/{conversation}"  # an end is shown before it is recorded
+        wait_for(lambda: "answer_ended" in http.get(recording).text, "the end to be recorded")
     key = UUID(conversation)
 
     def header(record: Record) -> str | None:
@@ -76,7 +78,7 @@ async def test_the_trace_of_a_request_is_on_every_hop(
     finally:
         await store.close()
     ended = [one for one in recorded if isinstance(one.event, AnswerEnded)]
-    hops["the recorded end"] = ended[0].meta.traceparent if ended else None
+    hops["the recorded end"] = ended[0].meta.traceparent
     hops["the engine"] = engine.calls()["traceparent"]
     logged = wait_for(lambda: spans_logged(numbered, trace), "the trace in the gateway's log")
     assert logged

@@ -22,6 +22,7 @@ from tests.system.conftest import client
 from tests.system.test_path import events_of
 
 EXPIRE = "UPDATE conversations.content_keys SET expires_at = now() - interval '1 second'"
+ENDED = '"thalweg.conversations.answer_ended"'
 DESTROY = "UPDATE conversations.content_keys SET key = NULL WHERE stream = %s"
 
 
@@ -106,6 +107,8 @@ def test_what_is_not_stored_is_read_while_its_key_lives_and_then_by_nobody(
     assert types["thalweg.conversations.message_posted"]["data"]["content"] == ""
 
     assert stream(http, second) == last, "Redis has it still"
+    recorded = f"/api/streams/{conversation}"  # each end is shown before, and renews the key
+    wait_for(lambda: http.get(recorded).text.count(ENDED) == 2, "both ends to be recorded")
     expire(numbered)
     path = f"/api/answers/{second}/stream"
     wait_for(lambda: http.get(path).status_code == 410, "the key to be destroyed")
