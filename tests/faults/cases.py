@@ -7,7 +7,7 @@ from tests.faults.apparatus.cursors import over_old_cursors
 from tests.faults.at_failpoints import at_a_failpoint
 from tests.faults.backlog import behind_a_long_answer
 from tests.faults.between import between_any_two
-from tests.faults.case import NO_REFUSALS, Case, Form, Load
+from tests.faults.case import NO_ERRORS, Case, Form, Load
 from tests.faults.cases_fleet import FLEET_CASES
 from tests.faults.cases_world import WORLD_CASES
 from tests.faults.engines import ALONE, OPENAI, TGI
@@ -62,24 +62,22 @@ def _cases() -> Iterator[Case]:
         "answers",
         load=Load(streamers=2, commanders=0),
         seen_seconds_max=120,
-        seconds_max=600,
     )
     yield Case("everything relayed again", everything_relayed_again, "relay")
     yield Case(
         "Kafka away",
         over_old_cursors(away("kafka", 6, 120)),
         "kafka",
-        refusals=NO_REFUSALS | {"answer_in_progress", "not_applied_yet"},
-        seconds_max=600,
+        refusals=NO_ERRORS,
     )
-    yield Case("Postgres away", away("postgres", 5, 30), "postgres", seconds_max=400)
+    yield Case("Postgres away", away("postgres", 5, 30), "postgres")
     yield Case(
         "kill between any two side effects",
         between_any_two,
         "all",
         load=Load(streamers=8, commanders=2, tokens=(10, 30), delay_ms=10),
         seen_seconds_max=90,
-        seconds_max=900,
+        seconds_max=1_500,
     )
     for role in ROLES:
         yield Case(f"kill {role} between", at_a_failpoint(role), role, forms=LONG_ONLY)

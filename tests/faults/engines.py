@@ -14,8 +14,8 @@ from tests.fixtures.processes import Process, wait_for
 
 CALLS_OF_A_LIFE = 1_000_000
 """Calls are numbered through all lives of all engines, so that a tag names one call."""
-ASKED_SECONDS_MAX = 5
-LISTENS_SECONDS_MAX = 30
+ASKED_SECONDS_MAX = 30
+LISTENS_SECONDS_MAX = 120
 TGI, OPENAI, ALONE = "numbered", "numbered-openai", "numbered-alone"
 """Models: two engines each, but one for the last."""
 
@@ -101,7 +101,7 @@ class Engines:
         self._of_the_dead += self.counts(which)
         process = self._processes[which]
         process.signal(signal.SIGKILL)
-        process.wait(seconds_max=10)
+        process.wait(seconds_max=ASKED_SECONDS_MAX)
 
     def wait(self) -> None:
         """Until every engine that runs listens."""

@@ -15,6 +15,8 @@ from tests.fixtures.numbered_faults import Faults
 MODELS = (TGI, OPENAI)
 SECONDS = (3.0, 30.0)
 """How long engines are faulty: short form, long form."""
+COME_SECONDS = 60.0
+"""By then a call has come to a faulty engine, however slowly clients ask."""
 AWAY_SECONDS = 0.5
 LIVES_SECONDS = 1.5
 """Of an engine that is killed again and again: from its first breath to the next kill."""
@@ -37,15 +39,16 @@ def faulty(
     async def fault(world: World) -> None:
         engines = world.engines
         those = [engines.those_of(model) for model in MODELS]
-        struck = [which for of in those for which in (of if everywhere else of[:1])]
+        chosen = [which for of in those for which in (of if everywhere else of[:1])]
         seed = world.random.getrandbits(32)
         try:
-            for which in struck:
+            for which in chosen:
                 await asyncio.to_thread(engines.tell, which, Faults(tuple(kinds), share, seed))
                 seed += 1
             await meanwhile(world)
+            await world.until(lambda: not list(struck(world)), "a call to be struck", COME_SECONDS)
         finally:
-            for which in struck:
+            for which in chosen:
                 engines.tell(which, Faults())
 
     return fault

@@ -19,7 +19,7 @@ COMMAND_SECONDS = 1.0
 """Between a commander's commands."""
 CANCELLED_TOKENS = 100
 """Of an answer of a commander: at 20 ms each, there is time to cancel it."""
-BEGUN_SECONDS_MAX = 60
+BEGUN_SECONDS_MAX = 180
 
 
 class Clients:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.faults.case import Case
+from tests.faults.case import BUSY, Case
 from tests.faults.checker import Rules, check
 from tests.faults.door import Door
 from tests.faults.engines import Engines
@@ -21,7 +21,7 @@ from tests.fixtures.thalweg import RunningThalweg
 
 QUIET_SECONDS = (1.0, 3.0)
 """Short form, long form."""
-AGAIN_SECONDS_MAX = 60
+AGAIN_SECONDS_MAX = 180
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def leaves(error: Exception) -> list[Exception]:
 async def _play(case: Case, world: World, verdict: Verdict) -> None:
     world.pids = roles_of(world)
     world.counted = await asyncio.to_thread(world.engines.counted)
+    seen_seconds_max = world.seconds(case.seen_seconds_max * BUSY, case.seen_seconds_max)
     base = await base_of(world.settings)
     clients = Clients(world.thalweg, world.history, case.load, world.random)
     try:
@@ -74,7 +75,7 @@ async def _play(case: Case, world: World, verdict: Verdict) -> None:
         await case.fault(world)
         world.history.mark("healed")
         await asyncio.sleep(case.after_seconds)
-        await clients.finish(case.seen_seconds_max)
+        await clients.finish(seen_seconds_max)
     finally:
         await clients.abandon()
         await asyncio.gather(*(door.close() for door in world.doors))
@@ -92,8 +93,9 @@ async def _judge(case: Case, world: World, clients: Clients, base: Base, verdict
         await asyncio.gather(*(_again(world, door) for door in doors))
     keys = [one.facts["key"] for one in world.history.happenings if "key" in one.facts]
     stored = await stored_since(world.settings, base, sorted(set(keys)))
+    seen_seconds_max = world.seconds(case.seen_seconds_max * BUSY, case.seen_seconds_max)
     rules = Rules(
-        case.refusals, case.ends, case.seen_seconds_max, OWN_KEY, world.strangers, world.garbage
+        case.refusals, case.ends, seen_seconds_max, OWN_KEY, world.strangers, world.garbage
     )
     anomalies = check(world.history.happenings, stored, rules)
     verdict.count(world.history.happenings, anomalies)

@@ -28,7 +28,7 @@ from infra.kafka.consumer import LogReader
 from infra.kafka.offsets import OffsetQueries
 from infra.settings import Settings
 
-RELAYED_SECONDS_MAX = 60
+RELAYED_SECONDS_MAX = 120
 """A relay that was killed has its lease back and has caught up by then."""
 CONTEXT = "conversations"
 

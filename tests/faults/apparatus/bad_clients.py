@@ -20,7 +20,7 @@ CONNECTION_BYTES_MAX = 1_048_576
 """Far above what an open connection takes (64 KiB), far below what its answer would."""
 SPARE_BYTES = 67_108_864  # what the good ones and the allocator take
 SPARE_DESCRIPTORS = 30  # good ones that come and go
-SETTLED_SECONDS_MAX = 60
+SETTLED_SECONDS_MAX = 180
 """A peer that takes nothing is dropped after 30 s, a slow body after 30, a slow head after 10."""
 
 

@@ -16,7 +16,7 @@ TOKENS = 30
 TAG = re.compile(r"@c\d+")
 """Behind each token: of which call of the engine it is."""
 WHOLE = "".join(f" {k}" for k in range(TOKENS))
-REPLY_SECONDS_MAX = 60
+REPLY_SECONDS_MAX = 180
 CUTS: list[tuple[list[Cut], bool]] = [
     ([Cut.BEFORE], False),
     ([Cut.DURING], False),
