@@ -10,7 +10,7 @@ from typing import Any, cast
 import httptools
 import orjson
 
-ANSWER_SECONDS_MAX = 60
+ANSWER_SECONDS_MAX = 180
 TOKENS_MAX = 1_000
 _TEXT = rb': ?"((?: \d+(?:@c\d+)?)+)"'
 CONTENT = re.compile(rb'"content"' + _TEXT)

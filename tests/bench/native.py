@@ -88,7 +88,7 @@ class Follower:
 
     async def follow(self) -> None:
         """Until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=1)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as client:
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError):

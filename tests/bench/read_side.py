@@ -25,7 +25,7 @@ from tests.fixtures.thalweg import RunningThalweg
 PROBE_SECONDS = 0.1
 LOAD_REQUESTS = 2_000
 CAUGHT_UP_SECONDS_MAX = 300
-FEED_SECONDS_MAX = 30
+FEED_SECONDS_MAX = 120
 REBUILD_SECONDS_MAX = 300
 
 APPLIED = "SELECT coalesce(sum(position), 0) FROM histories_v1_positions"

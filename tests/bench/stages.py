@@ -20,7 +20,7 @@ AGREE_SHARE = 0.05
 """The stages must sum to what the median client waited within this."""
 WHOLE_SHARE_MIN = 0.9
 """Of the traces that must have every moment; others (a claim was taken over) are left out."""
-COLLECTED_SECONDS_MAX = 30
+COLLECTED_SECONDS_MAX = 120
 NS = 1_000_000_000
 
 Spans = Mapping[str, Seen]

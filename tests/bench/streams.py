@@ -28,7 +28,7 @@ those that hang and those that speak; the defaults allow fewer."""
 READERS_OF_AN_ANSWER = 30
 """So many of the silent streams follow the same answer, which hangs at its engine."""
 OPENING_AT_A_TIME = 16
-OPENED_SECONDS_MAX = 60
+OPENED_SECONDS_MAX = 180
 DELAY_SECONDS = 1 / ACTIVE_TOKENS_PER_SECOND
 
 
