@@ -265,6 +265,7 @@ class Relay:
                     acknowledgements.append(future)
                     outstanding.add(future)
                     future.add_done_callback(outstanding.discard)
+                    future.add_done_callback(_seen)
                 hit("relay.after_produce")
                 if len(rows) > EVENTS_PER_TURN:
                     await asyncio.sleep(0)
@@ -389,9 +390,11 @@ async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
 
 
 def _forget(futures: "Iterable[asyncio.Future[Delivered]]") -> None:
-    """Marks failures as seen: they were dealt with together."""
     for future in list(futures):
-        if not future.done():
-            future.cancel()
-        elif not future.cancelled():
-            future.exception()
+        future.cancel()
+
+
+def _seen(future: "asyncio.Future[Delivered]") -> None:
+    """A failure is dealt with by who awaits the first one: the others are no news for the log."""
+    if not future.cancelled():
+        future.exception()

@@ -1,6 +1,7 @@
 """How the relay deals with a producer that holds back, fails or is full, step by step."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -124,6 +125,24 @@ async def test_after_a_failure_nothing_overtakes_what_failed(
         await eventually(lambda: set(sender.landed) >= {*first, *rest})
     in_order = list(dict.fromkeys(sender.landed))  # repeats dropped
     assert in_order == [*first, *rest]
+
+
+async def test_of_many_that_fail_together_the_log_tells_once(
+    url: str, store: ConversationStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = ScriptedSender()
+    sender.holding = True
+    async with running(Relay("conversations", url, sender, Topics("test"))):
+        events = await post(store, 10)
+        await eventually(lambda: len(sender.outstanding) == 10)
+        sender.holding = False
+        sender.reset("Kafka does not answer")
+        await eventually(lambda: set(sender.landed) >= set(events))
+    gc.collect()  # a future whose failure nobody has seen says so when it goes
+    told = [
+        one.getMessage() for one in caplog.records if "Kafka does not answer" in one.getMessage()
+    ]
+    assert told == ["Kafka did not take an event, starting over: Kafka does not answer"]
 
 
 async def test_what_was_not_acknowledged_is_sent_again_by_the_next_leader(
