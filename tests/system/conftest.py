@@ -34,7 +34,11 @@ def numbered(
         yield running
 
 
+CLIENT_SECONDS_MAX = 120
+"""Between two bytes: beside other whole systems an answer may begin late."""
+
+
 def client(thalweg: RunningThalweg, key: str | None = None) -> httpx2.Client:
     """An HTTP client with a key, else with the first one. Close it."""
     headers = {"Authorization": f"Bearer {key or thalweg.api_key}"}
-    return httpx2.Client(base_url=thalweg.url, headers=headers, timeout=30)
+    return httpx2.Client(base_url=thalweg.url, headers=headers, timeout=CLIENT_SECONDS_MAX)

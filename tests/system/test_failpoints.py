@@ -79,7 +79,7 @@ def _let_keys_run_out(http: httpx2.Client, thalweg: RunningThalweg) -> None:
 
 def _be_late(http: httpx2.Client, thalweg: RunningThalweg) -> None:
     """The timer of an answer that is being given fires early: the store takes it for too early."""
-    post(http, start(http, "late", stored=True), "tokens=200 delay_ms=50")
+    post(http, start(http, "late", stored=True), "tokens=800 delay_ms=50")
     with psycopg.connect(settings_of(thalweg).database_url("sagas"), autocommit=True) as sagas:
         wait_for(lambda: sagas.execute(FIRE).rowcount, "the saga to wait for an answer")
     wait_for(lambda: "sagas.after_outcome" in _hit(thalweg.home), "the saga to have asked")

@@ -4,27 +4,26 @@ import json
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import openai
 import pytest
 
 from tests.fixtures.processes import wait_for
 from tests.fixtures.thalweg import RunningThalweg
+from tests.system.conftest import client
 
 QUESTION = "What is a thalweg?"
 
 
 @pytest.fixture
 def http(thalweg: RunningThalweg) -> Any:
-    headers = {"Authorization": f"Bearer {thalweg.api_key}"}
-    with httpx2.Client(base_url=thalweg.url, headers=headers, timeout=30) as client:
-        yield client
+    with client(thalweg) as made:
+        yield made
 
 
 @pytest.fixture
 def sdk(thalweg: RunningThalweg) -> Any:
-    with openai.OpenAI(base_url=f"{thalweg.url}/v1", api_key=thalweg.api_key) as client:
-        yield client
+    with openai.OpenAI(base_url=f"{thalweg.url}/v1", api_key=thalweg.api_key) as made:
+        yield made
 
 
 def events_of(body: str) -> list[dict[str, str]]:

@@ -16,7 +16,9 @@ from tests.fixtures.thalweg import RunningThalweg
 EACH_SECONDS_MAX = 240
 """A thousand at once have one gateway, and it may have half a processor."""
 AGAIN_SECONDS = 0.05
-RETRIED = (429, 503)
+UNAVAILABLE = 503
+"""A gateway that has no processor for seconds says so; the same command is sent again."""
+RETRIED = (429, UNAVAILABLE)
 ACCEPTED = 202
 EQUAL, WRITERS = 1_000, 100
 CLEAR = {(409, "answer_in_progress"), (409, "stale_head"), (429, "too_many_unanswered")}
@@ -82,15 +84,19 @@ async def equal_commands(
 async def writers(
     thalweg: RunningThalweg, number: int, message: str
 ) -> tuple[str, list[bytes], Counter[tuple[int, str]]]:
-    """So many clients post to one conversation at once, each once: the conversation, what the
-    accepted were told, and the refusals by status and code."""
+    """So many clients post to one conversation at once, each one message: the conversation, what
+    the accepted were told, and the refusals by status and code."""
     async with _session(thalweg) as session:
         conversation = await started(session)
         path = f"/api/conversations/{conversation}/messages"
 
         async def one(which: int) -> tuple[int, bytes]:
-            body = {"content": f"{message} writer={which}", "parent": None}
-            return await _post(session, path, body, f"{OWN_KEY}{uuid4().hex}")
+            body, key = {"content": f"{message} writer={which}", "parent": None}, uuid4().hex
+            while True:
+                status, content = await _post(session, path, body, f"{OWN_KEY}{key}")
+                if status != UNAVAILABLE:
+                    return status, content
+                await asyncio.sleep(AGAIN_SECONDS)
 
         replies = await asyncio.gather(*(one(which) for which in range(number)))
     accepted = [content for status, content in replies if status == ACCEPTED]
