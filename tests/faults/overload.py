@@ -46,9 +46,9 @@ SECONDS = (7.0, 60.0)
 """Of the overload: short form, long form."""
 GOODPUT_MIN = 0.95
 """Of the urgent tenant's requests: answered whole, or (in the short form) begun in time."""
-WAITED_CALLS_MAX = 3.0
-"""Who is next gets the place of the first call that ends: sooner than a call lasts. Behind the
-flood it would be the tenfold."""
+WAITED_CALLS_MAX = 2.0
+"""Who is next gets the place of the first call that ends: sooner than a call lasts (0.7 of it was
+seen). Behind the flood it is as long as the deadline lasts: four or five calls."""
 FAIR_MIN = 0.9
 """Of what the normal tenant has asked for, or of half of what it and the flood were given."""
 BACK_SECONDS_MAX = (60.0, 10.0)
