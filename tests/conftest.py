@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.spans"]
@@ -13,6 +14,10 @@ for name in [
     name for name in os.environ if name.startswith("THALWEG_") and name != "THALWEG_CACHE"
 ]:
     del os.environ[name]
+
+# How long an example takes is the machine's doing. Said here, before any room's `@given` is read.
+settings.register_profile("thalweg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("thalweg")
 
 SLOW_ROOMS = ("contracts", "system", "faults", "bench", "local_engine", "demo_model")
 SERVERS = "unstarted_servers"  # the fixture below every other one that starts a server

@@ -11,10 +11,8 @@ from processors.answers.engine import Finished, FinishReason, Message, Prompt, T
 
 AdapterType = type[TgiEngine] | type[OpenAiEngine]
 PATIENT = Timers(connect_seconds_max=10, first_token_seconds_max=20, between_tokens_seconds_max=20)
-IMPATIENT = Timers(
-    connect_seconds_max=5, first_token_seconds_max=0.5, between_tokens_seconds_max=0.5
-)
-"""For engines that hang: as long as a busy machine needs to say what is to be said before."""
+IMPATIENT = Timers(connect_seconds_max=5, first_token_seconds_max=2, between_tokens_seconds_max=0.5)
+"""For engines that hang: a busy machine says within it what is to be said before, all at once."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tests.contracts.engines.drive import (
 )
 from tests.contracts.engines.replay import Bytes, ReplayServer, Script, client_gone, stream_head
 
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 HEAD = stream_head()
 TOKEN = {
     TgiEngine: b'data: {"token":{"id":5,"text":" a","special":false},"details":null}',

@@ -27,8 +27,8 @@ from tests.fixtures.numbered_engine import NumberedEngine
 from tests.fixtures.numbered_faults import SPOKEN_TOKENS, Fault, Faults
 
 CONTEXT_TOKENS = 60
-SECONDS_MAX = 10
-LIMITS = Limits(engine_first_token_seconds_max=2, engine_between_tokens_seconds_max=0.5)
+SECONDS_MAX = 30
+LIMITS = Limits(engine_first_token_seconds_max=3, engine_between_tokens_seconds_max=3)
 
 
 def numbers(first: int, end: int) -> tuple[str, ...]:

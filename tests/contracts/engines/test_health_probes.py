@@ -23,7 +23,7 @@ from tests.fixtures.numbered_engine import NumberedEngine
 from tests.fixtures.numbered_faults import Fault, Faults
 from tests.processors.answers.fakes import request
 
-SECONDS_MAX = 5
+SECONDS_MAX = 9
 """Less than any other wait of an adapter: only the bound of a probe ends it in time."""
 QUICK_SECONDS, NEVER_SECONDS = 0.1, 600.0
 OPENED_BY_ONE = BreakerLimits(

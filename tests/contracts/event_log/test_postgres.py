@@ -17,12 +17,16 @@ from infra.event_store.store import open_recorder
 from infra.servers.postgres import PostgresServer
 from tests.contracts.event_log.logs import MINE, NOON, THEIRS, Bench, all_of, minutes
 from tests.contracts.event_store.appends import append
-from tests.contracts.event_store.test_log_order import WithoutLock, all_ids, store
+from tests.contracts.event_store.test_log_order import (
+    WithoutLock,
+    all_ids,
+    store,
+    waits_for_a_lock,
+)
 from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow
-MOMENT_SECONDS = 0.3
-"""Long enough for an append that waits for nothing."""
+SECONDS_MAX = 30.0
 PROCESSES, APPENDS_EACH = 2, 300
 
 
@@ -56,8 +60,9 @@ async def sees_a_late_commit(make: type[EventRecorder], url: str) -> bool:
     with recorder.datastore.transaction(commit=True) as slow:
         recorder.append_in(slow, rows, Group([given]))
         quick = asyncio.create_task(asyncio.to_thread(store, recorder, append()))
-        with suppress(TimeoutError):  # with the lock it waits
-            await asyncio.wait_for(asyncio.shield(quick), MOMENT_SECONDS)
+        async with asyncio.timeout(SECONDS_MAX):
+            while not (quick.done() or await asyncio.to_thread(waits_for_a_lock, url)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         await tail.read()
     await quick
     await tail.read()
@@ -178,7 +183,7 @@ async def test_postgres_is_killed_in_the_middle_and_comes_back(
             await tail.read()
     finally:
         await asyncio.to_thread(postgres_server.start)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         while True:
             with suppress(StoreUnavailable):
                 if (await tail.read()).at_end:

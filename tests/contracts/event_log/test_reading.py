@@ -13,7 +13,7 @@ from tests.contracts.event_log.logs import Bench
 from tests.gateway.fakes import TENANT, calling, served, with_limits
 
 pytestmark = pytest.mark.slow
-SECONDS_MAX = 20
+SECONDS_MAX = 60
 
 
 async def lines_of(http: httpx2.AsyncClient, first: int) -> list[Any]:

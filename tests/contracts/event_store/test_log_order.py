@@ -9,8 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -22,13 +21,13 @@ from infra.event_store.mapper import EventMapper
 from infra.event_store.recorder import EventRecorder, Group
 from infra.event_store.store import open_recorder
 from tests.contracts.event_store.appends import append
+from tests.fixtures.processes import wait_for
 from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow
 PROCESSES = 4
 APPENDS_EACH = 500
-MOMENT_SECONDS = 0.3
-"""Long enough for an append that waits for nothing."""
+SECONDS_MAX = 30.0
 
 
 class WithoutLock(EventRecorder):
@@ -65,6 +64,16 @@ def all_ids(url: str) -> list[int]:
         return [row[0] for row in rows]
 
 
+def waits_for_a_lock(url: str) -> bool:
+    """Whether somebody does, in this database."""
+    with psycopg.connect(url) as connection:
+        waiting = connection.execute(
+            "SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE NOT granted AND datname = current_database()"
+        )
+        return waiting.fetchone() is not None
+
+
 @contextmanager
 def opened(make: type[EventRecorder], url: str) -> Iterator[EventRecorder]:
     recorder = open_recorder(make, "conversations", url, connections_max=4)
@@ -87,8 +96,7 @@ def skipped_around_a_slow_commit(make: type[EventRecorder], url: str) -> bool:
             rows = [EventMapper().encode(one) for one in given.events]
             recorder.append_in(slow, rows, Group([given]))
             quick = other.submit(store, recorder, append())
-            with suppress(NotYet):  # with the lock it waits
-                quick.result(MOMENT_SECONDS)
+            wait_for(lambda: quick.done() or waits_for_a_lock(url), "it", seconds_max=SECONDS_MAX)
             tail.read()
         quick.result()
         tail.read()

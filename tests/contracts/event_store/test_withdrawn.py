@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from time import sleep
 from typing import Any
 
 import psycopg
@@ -21,10 +20,13 @@ from infra.event_store.store import CONNECTIONS_MAX
 from infra.event_store.unreachable import WITHDRAWN
 from infra.event_store.writer import LOST, Writer
 from tests.contracts.event_store.appends import append
+from tests.fixtures.processes import wait_for
 from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow
 DETECTED_SECONDS_MAX = 15
+IDLE_SECONDS_MAX = 0.5
+"""In a transaction: a machine under load holds up nobody else for so long."""
 
 
 def vanishing_seconds(connection: psycopg.Connection[Any]) -> int:
@@ -39,6 +41,17 @@ def vanishing_seconds(connection: psycopg.Connection[Any]) -> int:
     return idle + interval * count
 
 
+def until_withdrawn(url: str, connection: psycopg.Connection[Any]) -> None:
+    """Says nothing on this connection until Postgres has ended it."""
+
+    def is_gone() -> bool:
+        serves = "SELECT FROM pg_stat_activity WHERE pid = %s"
+        return other.execute(serves, (connection.info.backend_pid,)).fetchone() is None
+
+    with psycopg.connect(url, autocommit=True) as other:
+        wait_for(is_gone, "the end of an idle connection")
+
+
 async def test_a_host_that_vanishes_is_noticed(database_url: DatabaseUrl) -> None:
     store = await open_conversation_store(database_url("conversations"))
     with store.recorder.datastore.get_connection() as connection:
@@ -47,12 +60,12 @@ async def test_a_host_that_vanishes_is_noticed(database_url: DatabaseUrl) -> Non
 
 
 async def test_a_writer_that_was_paused_in_its_transaction_stores_after_it_wakes(
-    database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+    conversations_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", 0.1)
-    store = await open_conversation_store(database_url("conversations"))
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", IDLE_SECONDS_MAX)
+    store = await open_conversation_store(conversations_url)
     go_on = store.recorder.append_in
-    pauses = [0.5]
+    pauses = [until_withdrawn]
 
     def pause(
         cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent], group: Group
@@ -61,7 +74,7 @@ async def test_a_writer_that_was_paused_in_its_transaction_stores_after_it_wakes
         with cursor.connection.transaction():
             ids = go_on(cursor, stored_events, group)
             if pauses:
-                sleep(pauses.pop())
+                pauses.pop()(conversations_url, cursor.connection)
             return ids
 
     monkeypatch.setattr(store.recorder, "append_in", pause)
@@ -75,16 +88,16 @@ async def test_a_writer_that_was_paused_in_its_transaction_stores_after_it_wakes
 
 
 async def test_a_transaction_that_postgres_ended_counts_as_a_lost_connection(
-    database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+    conversations_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where psycopg reads what Postgres said last, it is no OperationalError of psycopg's."""
-    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", 0.1)
-    store = await open_conversation_store(database_url("conversations"))
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_SECONDS_MAX", IDLE_SECONDS_MAX)
+    store = await open_conversation_store(conversations_url)
 
     def pause() -> None:
         with store.recorder.datastore.transaction(commit=True) as cursor:
             cursor.execute("SELECT 1")
-            sleep(0.5)
+            until_withdrawn(conversations_url, cursor.connection)
             cursor.execute("SELECT 1")
 
     with pytest.raises(LOST) as raised:

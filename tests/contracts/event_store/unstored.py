@@ -25,7 +25,7 @@ from tests.contracts.event_store.appends import TENANT, append, ended
 from tests.contracts.event_store.conftest import Store
 
 WORDS = "nobody should find this"
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 
 
 def started(stream: UUID, *more: Event, command: str | None = None) -> Append:

@@ -40,7 +40,7 @@ def a_run(ref: AnswerRef, entries: Sequence[Entry], *, recorded: bool = False) -
     return Run(ref.answer, first, entries, recorded)
 
 
-async def collect(source: Source, after: int, until: int, seconds_max: float = 5) -> list[Entry]:
+async def collect(source: Source, after: int, until: int, seconds_max: float = 30) -> list[Entry]:
     """What a reader sees after index `after`, up to index `until`."""
     seen: list[Entry] = []
     cursor = after

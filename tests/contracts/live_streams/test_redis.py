@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.answer_streams import SourceUnavailable
-from infra import live_subscription
+from infra import live_subscription, live_writer
 from infra.live_names import stream_name
 from infra.live_streams import RedisLiveStreams
 from infra.live_writer import RedisLiveWriter
@@ -23,7 +23,8 @@ OPEN_EXPIRY_SECONDS = 7_140
 
 
 @pytest.fixture
-async def sides(redis_url: str) -> AsyncIterator[Sides]:
+async def sides(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sides]:
+    monkeypatch.setattr(live_writer, "KEPT_UP_SECONDS", 60.0)  # the machine may stand still
     async with both_sides(redis_url) as both:
         yield both
 
@@ -112,7 +113,7 @@ async def test_a_full_redis_refuses_and_says_so(mortal: RedisServer) -> None:
 
 
 async def eventually_append(sides: Sides, run: Run) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 (has,) = await sides.writer.append([run])
@@ -123,7 +124,7 @@ async def eventually_append(sides: Sides, run: Run) -> int:
 
 
 async def eventually_collect(source: object, after: int, until: int) -> object:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await collect(source, after, until)  # type: ignore[arg-type]

@@ -150,7 +150,7 @@ async def world(
     made.redis.stop()
 
 
-async def becomes(condition: Callable[[], object], seconds_max: float = 20) -> None:
+async def becomes(condition: Callable[[], object], seconds_max: float = 60) -> None:
     async with asyncio.timeout(seconds_max):
         while not condition():  # noqa: ASYNC110  # what it waits for has no event
             await asyncio.sleep(0.01)
@@ -164,7 +164,7 @@ async def recorded(world: World, answer: Answer) -> AnswerEnded | None:
 
 
 async def is_recorded(world: World, answer: Answer) -> AnswerEnded:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := await recorded(world, answer)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return found
@@ -178,7 +178,7 @@ async def test_an_answer_goes_from_the_log_to_its_reader_and_is_recorded(world: 
         await answer.say(5)
         await becomes(lambda: seen == answer.entries)
         await answer.end()
-        await asyncio.wait_for(reading, 20)
+        await asyncio.wait_for(reading, 60)
         assert seen == answer.entries
         assert (await is_recorded(world, answer)).text == answer.fold.text
         late: list[Entry] = []
@@ -203,7 +203,7 @@ async def test_a_reader_outlives_what_happens_to_redis(world: World, how: str) -
                 await becomes(lambda: seen == answer.entries)
                 await asyncio.to_thread(world.redis.redis.start)
         await answer.end()
-        await asyncio.wait_for(reading, 20)
+        await asyncio.wait_for(reading, 60)
         assert seen == answer.entries
 
 
@@ -217,7 +217,7 @@ async def test_a_reader_outlives_every_recorder(world: World) -> None:
         await answer.say(2)
         await becomes(lambda: seen == answer.entries)
     await answer.end()
-    await asyncio.wait_for(reading, 20)
+    await asyncio.wait_for(reading, 60)
     assert seen == answer.entries
     assert await recorded(world, answer) is None
     async with world.recorder():
@@ -230,7 +230,7 @@ async def test_a_reader_who_comes_when_nobody_is_left_reads_the_log(world: World
     await answer.end()
     await asyncio.to_thread(world.redis.redis.kill)
     seen: list[Entry] = []
-    await asyncio.wait_for(world.read(answer, seen, after=0), 20)
+    await asyncio.wait_for(world.read(answer, seen, after=0), 60)
     assert seen == answer.entries[1:]
 
 
@@ -240,7 +240,7 @@ async def test_the_partition_of_a_key_is_the_one_that_kafka_chose(world: World) 
     found: dict[bytes, int] = {}
     try:
         await reader.assign({(world.topics.tokens, number): 0 for number in range(PARTITIONS)})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(found) < len(answers):
                 for each in await reader.read():
                     found[each.key or b""] = each.partition

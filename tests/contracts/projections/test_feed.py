@@ -74,7 +74,7 @@ async def world(kafka: str, topic_prefix: str, database_url: DatabaseUrl) -> Asy
     await made.producer.close()
 
 
-async def becomes(condition: Callable[[], object], seconds_max: float = 20) -> None:
+async def becomes(condition: Callable[[], object], seconds_max: float = 60) -> None:
     async with asyncio.timeout(seconds_max):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -170,7 +170,7 @@ def test_each_change_gets_a_greater_number_and_its_subject_is_told(
     def told_of(recorded: Sequence[Any]) -> list[str]:
         runner.apply(db, log.send(recorded))
         gathered: list[str] = []
-        for one in listener.notifies(timeout=5, stop_after=1):
+        for one in listener.notifies(timeout=30, stop_after=1):
             gathered += orjson.loads(one.payload)
         return gathered
 

@@ -195,7 +195,7 @@ class AppliedContract:
         assert await applied.wait([StreamPosition(told.id, 1)], seconds_max=0)
         assert not await applied.wait([StreamPosition(told.id, 2)], seconds_max=0.05)
         waiting = [
-            asyncio.create_task(applied.wait([StreamPosition(told.id, position)], seconds_max=5))
+            asyncio.create_task(applied.wait([StreamPosition(told.id, position)], seconds_max=30))
             for position in (2, 3)
         ]
         await asyncio.sleep(0.05)

@@ -11,8 +11,11 @@ from infra.read_models import HistoriesChanges
 from tests.contracts.read_models.sides import PostgresSide
 from tests.projections.histories_events import OTHER_TENANT, SUBJECT, TENANT, Told
 
-SECONDS_MAX = 10
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'thalweg feeds'"
+SECONDS_MAX = 30
+BACKENDS = (
+    "SELECT pid FROM pg_stat_activity"
+    " WHERE application_name = 'thalweg feeds' AND datname = current_database()"
+)
 
 
 class Woken:

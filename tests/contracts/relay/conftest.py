@@ -25,7 +25,11 @@ from tests.contracts.event_store.appends import append, asked, message
 from tests.fixtures.servers import DatabaseUrl
 
 PARTITIONS = 4
-SECONDS_MAX = 20.0
+SECONDS_MAX = 30.0
+LONG_LEASE_SECONDS = 60.0
+"""A relay that the machine holds up for a moment keeps it."""
+IMPATIENT_SECONDS, PATIENT_SECONDS = 5.0, 30.0
+"""For a delivery. A relay whose Kafka is away for longer starts over, and repeats itself."""
 
 
 @dataclass
@@ -48,7 +52,7 @@ class World:
             )
         return made
 
-    def relay(self, producer: Producer, lease_seconds_max: float = 3.0) -> Relay:
+    def relay(self, producer: Producer, lease_seconds_max: float = LONG_LEASE_SECONDS) -> Relay:
         return Relay(
             "conversations", self.url, producer, self.topics, lease_seconds_max=lease_seconds_max
         )
@@ -108,7 +112,14 @@ async def world(kafka: str, topic_prefix: str, database_url: DatabaseUrl) -> Asy
 
 @pytest.fixture
 async def producer(kafka: str) -> AsyncIterator[Producer]:
-    producer = Producer(kafka, delivery_seconds_max=5)
+    producer = Producer(kafka, delivery_seconds_max=PATIENT_SECONDS)
+    yield producer
+    await producer.close()
+
+
+@pytest.fixture
+async def impatient_producer(kafka: str) -> AsyncIterator[Producer]:
+    producer = Producer(kafka, delivery_seconds_max=IMPATIENT_SECONDS)
     yield producer
     await producer.close()
 

@@ -16,7 +16,7 @@ from infra.event_store import open_account_store
 from infra.kafka.producer import Producer
 from infra.relay import alarm, stopped_alone
 from infra.settings import Settings
-from tests.contracts.relay.conftest import PARTITIONS, World, eventually
+from tests.contracts.relay.conftest import PARTITIONS, SECONDS_MAX, World, eventually
 from tests.fixtures.servers import DatabaseUrl
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ async def test_a_context_that_waits_for_a_person_does_not_stop_the_others(
     finally:
         role.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.wait_for(role, 10)
+            await asyncio.wait_for(role, SECONDS_MAX)
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

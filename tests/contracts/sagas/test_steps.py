@@ -162,7 +162,7 @@ async def test_a_process_that_sleeps_with_a_timer_in_hand_keeps_it_from_nobody_f
     await asleep.execute(tables.LOCK_DUE, ("answers", 1))
     assert await work.fire() == 0
     pid = asleep.info.backend_pid
-    await world.rows(f"SELECT pg_terminate_backend({pid}, 5000)")
+    await world.rows(f"SELECT pg_terminate_backend({pid}, 30000)")
     assert await work.fire() == 1
 
 

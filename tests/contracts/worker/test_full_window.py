@@ -9,8 +9,9 @@ from tests.contracts.worker.conftest import StartWorker
 WINDOW = 20
 FLOOD = 10 * WINDOW
 """More than the window and what is fetched at once besides."""
-SECONDS_MAX = 20.0
-"""What is stuck behind the flood would be there until its deadline."""
+SECONDS_MAX = 60.0
+DEADLINE_SECONDS = 600.0
+"""What is stuck behind the flood would be there until then."""
 
 
 async def test_a_full_window_of_flex_stalls_neither_tokens_nor_urgent_requests_nor_cancels(
@@ -27,13 +28,17 @@ async def test_a_full_window_of_flex_stalls_neither_tokens_nor_urgent_requests_n
         WINDOW,
     )
     engines = (*installation.settings.engines, away)
-    changed = {"engines": engines, "no_capacity_seconds_max": 600.0, **bounds}
+    changed = {"engines": engines, "no_capacity_seconds_max": DEADLINE_SECONDS, **bounds}
     installation.settings = installation.settings.model_copy(update=changed)
     start_worker()
-    stream, speaking, _ = await installation.ask("tokens=1000 delay_ms=40")
+    stream, speaking, _ = await installation.ask(
+        "tokens=1000 delay_ms=200", seconds=DEADLINE_SECONDS
+    )
     await installation.until(lambda: len(installation.log.chunks(speaking)) > 3, "some text")
     flood = [
-        await installation.ask("tokens=1", band=Band.FLEX, model="elsewhere", seconds=600)
+        await installation.ask(
+            "tokens=1", band=Band.FLEX, model="elsewhere", seconds=DEADLINE_SECONDS
+        )
         for _ in range(FLOOD)
     ]
 

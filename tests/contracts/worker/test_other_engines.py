@@ -14,7 +14,7 @@ from tests.contracts.worker.conftest import StartWorker
 from tests.fixtures.numbered_process import NumberedEngine
 from tests.fixtures.processes import wait_for
 
-STALL_SECONDS = 1.0
+STALL_SECONDS = 5.0
 """Between two tokens; an engine that says one each 5 ms and then none for so long has stalled."""
 PER_CALL = 1_024
 """Tokens that TGI gives in a call, at most."""
@@ -85,7 +85,7 @@ async def test_a_further_call_goes_to_another_engine_when_the_first_has_gone_mea
     installation: Installation, start_worker: StartWorker, engines: list[NumberedEngine]
 ) -> None:
     start_worker()
-    asked = f"tokens={LONG} delay_ms=2"
+    asked = f"tokens={LONG} delay_ms=4"
     _, answer, _ = await installation.ask(asked, tokens_max=2 * LONG)
     await installation.until(lambda: installation.log.of(answer).tokens > 10, "some text")
     (first,) = [one for one in engines if one.calls().get("generations")]

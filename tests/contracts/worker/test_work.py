@@ -23,7 +23,7 @@ async def test_the_oldest_message_is_found_where_retention_took_the_first_ones(
         before = await work.oldest([partition])
         admin = AdminClient({"bootstrap.servers": installation.settings.kafka_servers})
         for done in admin.delete_records([TopicPartition(topic, partition, 1)]).values():
-            done.result(10)
+            done.result(30)
 
         async def as_asked_just_before(_: object) -> dict[tuple[str, int], int]:
             return dict(behind)

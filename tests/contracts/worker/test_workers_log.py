@@ -133,7 +133,14 @@ async def test_a_busy_worker_gets_the_places_of_an_idle_one_and_none_is_used_twi
 ) -> None:
     engine = speaking_for(0.2)
     async with lending(installation, engine, 0) as busy, lending(installation, engine, 1) as idle:
-        lent = [asyncio.create_task(ask(busy)) for _ in range(ASKED)]
+
+        async def ask_until_all_places_are_in_use() -> None:
+            while True:
+                await ask(busy)
+                if engine.open_max >= PLACES:
+                    return
+
+        lent = [asyncio.create_task(ask_until_all_places_are_in_use()) for _ in range(ASKED)]
         await installation.until(lambda: engine.open_max == PLACES, "all places in use")
         own = [asyncio.create_task(ask(idle)) for _ in range(ASKED)]
         async with asyncio.timeout(SECONDS_MAX):
