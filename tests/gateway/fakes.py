@@ -41,7 +41,7 @@ OTHER_KEY = "tw_other"
 MODEL = "thalweg-demo"
 EVENTS_MAX = 10_000
 """That a test stores."""
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 """Whatever a test waits for comes within this, or it has failed."""
 
 TENANT = Caller(TenantId(UUID(int=1)), KeyId(UUID(int=11)), "owner-1")

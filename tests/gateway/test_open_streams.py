@@ -216,7 +216,7 @@ async def test_sigterm_stops_it_and_leaves_no_handler() -> None:
 
 
 async def test_a_connection_that_asks_for_nothing_is_closed() -> None:
-    async with served(server=ServerLimits(head_seconds_max=0.1)) as bench:
+    async with served(server=ServerLimits(head_seconds_max=0.5)) as bench:
         for sent in (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n"):
             assert await answer_to(bench, sent) == b""
         assert b" 200 " in await answer_to(bench, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"}")
@@ -224,7 +224,7 @@ async def test_a_connection_that_asks_for_nothing_is_closed() -> None:
 
 async def test_an_idle_connection_may_ask_once_more_while_the_gateway_stops() -> None:
     ask = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-    async with served(server=ServerLimits(last_request_seconds=0.3)) as bench:
+    async with served(server=ServerLimits(last_request_seconds=1.5)) as bench:
         asking = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(3)]
         for reader, writer in asking:
             writer.write(ask)

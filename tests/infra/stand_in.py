@@ -47,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     draft = ran() / f"draft.{os.getpid()}"
     draft.write_text(json.dumps(_about(given.role)))
     draft.rename(ran() / f"{given.role}.{os.getpid()}")
+    signal.signal(signal.SIGTERM, _end)  # before anybody knows of it, who might stop it
     sys.stdout.write(f"{given.role} lives\n")
     sys.stdout.flush()
     go.works()
-    signal.signal(signal.SIGTERM, _end)
     if given.role == "prepare":
         return 3 if (ran() / "prepare.fail").exists() else 0
     while not (ran() / f"{given.role}.fail").exists():

@@ -69,7 +69,7 @@ async def started(
             await one.stop()
 
 
-async def until(condition: Callable[[], object], seconds_max: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds_max: float = 60) -> None:
     async with asyncio.timeout(seconds_max):
         while not condition():  # noqa: ASYNC110 - processes tell nobody
             await asyncio.sleep(0.02)

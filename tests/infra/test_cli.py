@@ -25,7 +25,7 @@ def thalweg(*arguments: str, home: Path, **settings: str) -> subprocess.Complete
         env={"THALWEG_HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **settings},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -70,7 +70,7 @@ def test_a_process_kills_or_stops_itself_after_it_has_said_so(
         if action == "stop":
             wait_for(lambda: _is_stopped(process.pid), "the process to stop itself")
             process.send_signal(signal.SIGCONT)
-        said, _ = process.communicate(timeout=10)
+        said, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     after = ["after"] if action == "stop" else []

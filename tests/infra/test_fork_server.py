@@ -226,7 +226,8 @@ async def test_no_descriptor_is_left_after_many_forks(tmp_path: Path) -> None:
     before = len(os.listdir(ours)), len(os.listdir(its))
     for _ in range(RESTARTS):
         await run()
-    assert (len(os.listdir(ours)), len(os.listdir(its))) == before
+    # Fewer: something of an earlier test was closed. More, for a moment: somebody opens a file.
+    await until(lambda: len(os.listdir(ours)) <= before[0] and len(os.listdir(its)) <= before[1])
     assert len(list((tmp_path / "ran").glob("prepare.*"))) == RESTARTS + 1
     await server.stop(5)
     await keeping

@@ -6,7 +6,7 @@ from contextlib import suppress
 from commands.errors import StoreUnavailable
 from infra.key_sweeper import SWEEPS_AT_ONCE_MAX, sweep_keys
 
-SECONDS_MAX = 5.0
+SECONDS_MAX = 30.0
 
 
 class Keys:

@@ -11,8 +11,8 @@ from infra.kafka.watched_reader import WatchedReader
 
 TOPIC = "tokens"
 READ_BACK_SECONDS = 0.2
-PRODUCE_SECONDS_MAX = 10.0
-SECONDS_MAX = 10.0
+PRODUCE_SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 PARTITION = 0
 
 

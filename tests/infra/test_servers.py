@@ -24,6 +24,7 @@ from tests.fixtures.processes import alive, wait_for
 from tests.fixtures.servers import shared_cache
 
 pytestmark = pytest.mark.slow
+SECONDS_MAX = 60.0
 
 
 def embedded(home: Path, *which: str) -> EmbeddedServers:
@@ -60,10 +61,10 @@ def test_the_data_and_the_addresses_survive_a_restart(tmp_path: Path) -> None:
         with psycopg.connect(first.database_url("accounts")) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
         client = AdminClient({"bootstrap.servers": first.kafka_bootstrap})
-        client.create_topics([NewTopic("kept", 1)])["kept"].result(10)
+        client.create_topics([NewTopic("kept", 1)])["kept"].result(SECONDS_MAX)
         producer = Producer({"bootstrap.servers": first.kafka_bootstrap, "acks": "all"})
         producer.produce("kept", b"a token")
-        assert producer.flush(10) == 0
+        assert producer.flush(SECONDS_MAX) == 0
     with embedded(tmp_path) as again:
         assert addresses == [
             again.kafka_bootstrap,
@@ -74,7 +75,7 @@ def test_the_data_and_the_addresses_survive_a_restart(tmp_path: Path) -> None:
             assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
         consumer = Consumer({"bootstrap.servers": again.kafka_bootstrap, "group.id": "test"})
         consumer.assign([TopicPartition("kept", 0, 0)])
-        message = consumer.poll(10)
+        message = consumer.poll(SECONDS_MAX)
         consumer.close()
         assert message is not None
         assert message.value() == b"a token"
@@ -87,7 +88,7 @@ def test_a_killed_kafka_comes_back_with_its_address(tmp_path: Path) -> None:
         assert not servers.kafka.running
         servers.start("kafka")
         assert servers.kafka_bootstrap == address
-        assert AdminClient({"bootstrap.servers": address}).list_topics(timeout=10).brokers
+        assert AdminClient({"bootstrap.servers": address}).list_topics(timeout=SECONDS_MAX).brokers
 
 
 def test_nothing_runs_after_the_end(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_no_child_outlives_a_killed_supervisor(tmp_path: Path, program: Process)
 
 async def test_the_start_after_a_kill_recovers(tmp_path: Path, program: Process) -> None:
     program.signal(signal.SIGKILL)
-    program.wait(seconds_max=5)
+    program.wait(seconds_max=30)
     async with started(tmp_path / "home") as again:
         assert {part.state for part in again.parts} == {"running"}
 

@@ -20,6 +20,8 @@ from tests.fixtures.processes import ROOT, wait_for
 REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TELL_SECONDS_MAX = 0.001
 """Of one span, on the average: it goes into a queue."""
+SLACK_SECONDS = 5.0
+"""For a machine under load; the exporter by itself would wait twice as long, and longer."""
 
 
 def test_a_span_arrives_as_it_was_told() -> None:
@@ -46,7 +48,7 @@ def test_spans_are_sent_while_the_process_runs() -> None:
         sending = Traces(collector.endpoint, role="relay")
         try:
             trace.stage("a stage", REQUEST, 1)
-            wait_for(lambda: collector.spans, "the span", seconds_max=10)
+            wait_for(lambda: collector.spans, "the span")
         finally:
             sending.close()
 
@@ -67,7 +69,7 @@ def test_a_collector_that_is_away_is_told_of_once_and_holds_nobody_up(
     finally:
         began_closing = time.perf_counter()
         sending.close()
-    assert time.perf_counter() - began_closing < FLUSH_SECONDS_MAX + 1
+    assert time.perf_counter() - began_closing < FLUSH_SECONDS_MAX + SLACK_SECONDS
     assert seconds / (2 * QUEUED_SPANS_MAX) < TELL_SECONDS_MAX
     assert caplog.messages.count(lost) == 1
     assert [one.name for one in caplog.records if one.name.startswith("opentelemetry")] == []
@@ -82,7 +84,7 @@ def test_a_collector_that_hangs_delays_a_stop_by_no_more_than_its_bound(
         began = time.perf_counter()
         with caplog.at_level(logging.WARNING, "thalweg.traces"):
             sending.close()
-        assert FLUSH_SECONDS_MAX <= time.perf_counter() - began < FLUSH_SECONDS_MAX + 1
+        assert FLUSH_SECONDS_MAX <= time.perf_counter() - began < FLUSH_SECONDS_MAX + SLACK_SECONDS
     assert "the last spans could not be sent in time" in caplog.messages
     assert not trace.is_told(REQUEST)
 

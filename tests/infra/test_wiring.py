@@ -7,7 +7,7 @@ import pytest
 
 from infra.wiring_gateway import run_beside
 
-SECONDS_MAX = 5
+SECONDS_MAX = 30
 
 
 async def test_a_task_beside_that_fails_ends_what_it_stands_beside() -> None:

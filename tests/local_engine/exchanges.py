@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "contracts" / "tgi_recordings"
-answer_seconds_max = 20.0
+answer_seconds_max = 120.0
 READ = re.compile(
     rb">>>>>>>> sent \[1\]\n(?P<sent>.*?)\n<<<<<<<< received \[1\][^\n]*\n(?P<received>.*?)"
     rb"\n-------- arrivals",

@@ -18,7 +18,8 @@ from tests.local_engine.exchanges import Answer, connected, exchange, get, post
 
 # At this temperature any token is as likely as any other: the end comes once in 3,000 tokens.
 LONG = {"max_new_tokens": 2000, "temperature": 100.0, "seed": 7, "details": True}
-wait_seconds_max = 10.0
+wait_seconds_max = 60.0
+TRIES_MAX = 10
 
 
 async def until(condition: object, port: int) -> str:
@@ -72,18 +73,23 @@ async def seed_of_a_long_one(engine: LocalEngine) -> int:
 
 
 async def test_a_cancelled_generation_says_no_more_tokens(engine: LocalEngine) -> None:
-    executor = engine.model.executor
-    generation = wild(engine, await seed_of_a_long_one(engine))
-    async with aclosing(generation.tokens(generation.begin(executor))) as tokens:
-        await anext(tokens)
-    said = generation.generated_tokens
-    # All of the executor's threads meet here, so the one that generated is free.
-    meeting = threading.Barrier(limits.streams_at_once_max, timeout=wait_seconds_max)
-    loop = asyncio.get_running_loop()
-    await asyncio.gather(
-        *(loop.run_in_executor(executor, meeting.wait) for _ in range(meeting.parties))
-    )
-    assert generation.generated_tokens <= min(said + 1, 900)
+    """Where this thread stood still until the generation was nearly over, it is tried again."""
+    executor, seed = engine.model.executor, await seed_of_a_long_one(engine)
+    for _ in range(TRIES_MAX):
+        generation = wild(engine, seed)
+        async with aclosing(generation.tokens(generation.begin(executor))) as tokens:
+            await anext(tokens)
+        said = generation.generated_tokens
+        # All of the executor's threads meet here, so the one that generated is free.
+        meeting = threading.Barrier(limits.streams_at_once_max, timeout=wait_seconds_max)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(
+            *(loop.run_in_executor(executor, meeting.wait) for _ in range(meeting.parties))
+        )
+        if said < 900:
+            assert generation.generated_tokens <= said + 1
+            return
+    raise AssertionError(f"{TRIES_MAX} times it was over before it could be cancelled")
 
 
 async def test_readers_that_do_not_read_hold_nobody_up(engine: LocalEngine) -> None:

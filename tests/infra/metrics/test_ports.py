@@ -102,7 +102,7 @@ def test_a_role_that_runs_alone_answers_whether_or_not_its_port_is_free(
             assert "THALWEG_METRICS_PORT" in error["message"]
         else:
             url = f"http://127.0.0.1:{metrics}/metrics"
-            with urllib.request.urlopen(url, timeout=5) as answered:
+            with urllib.request.urlopen(url, timeout=30) as answered:
                 seen = Figures.of(answered.read().decode())
             assert seen.value("process_resident_memory_bytes") > 0
         assert role.returncode is None

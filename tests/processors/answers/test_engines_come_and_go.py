@@ -14,7 +14,7 @@ from tests.processors.answers.fakes import FakeEngine, numbers
 from tests.processors.answers.test_dispatch import QUICK, asking, dispatcher_of, refusing, say
 from tests.processors.answers.test_models import knowing
 
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What a worker knows of engines that it has no calls at."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +9,11 @@ from events.workers import EngineReport
 from processors.answers import dispatch
 from processors.answers.engine import EngineFailed
 from tests.processors.answers.fakes import FakeEngine, numbers
-from tests.processors.answers.test_dispatch import dispatcher_of, say
+from tests.processors.answers.test_dispatch import QUICK, dispatcher_of, say
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 30.0
+PAUSED = replace(QUICK, pause_seconds=0.5, pause_seconds_max=0.5)
+"""So that its breaker is still open when it is looked at."""
 
 
 class Slow(FakeEngine):
@@ -27,7 +30,7 @@ async def test_one_that_cannot_be_connected_to_is_out_and_one_slow_answer_is_not
     monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, is_out: bool
 ) -> None:
     """So gateways hear from every worker that an engine is away, also from those without calls."""
-    dispatcher = dispatcher_of(engine)
+    dispatcher = dispatcher_of(engine, breaker=PAUSED)
     assert await say(dispatcher) == numbers(5)
     monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
     engine.unreachable = True

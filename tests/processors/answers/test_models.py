@@ -13,7 +13,7 @@ from processors.answers.scheduling import lately
 from tests.processors.answers.fakes import MODEL, FakeEngine, numbers
 from tests.processors.answers.test_dispatch import dispatcher_of, say
 
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from tests.processors.answers.test_dispatch import QUICK, asking, say
 STEPS = 200
 NAMES = "abcd"
 MODELS = (MODEL, "other")
-SECONDS_MAX = 10
+SECONDS_MAX = 30
 ENDS = (EngineFailed, EngineRefused, NoEngine, Overloaded, CannotContinue)
 
 

@@ -35,7 +35,7 @@ from tests.processors.answers.fakes import (
     task,
 )
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 30.0
 
 
 @dataclass

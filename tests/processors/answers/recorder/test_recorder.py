@@ -50,7 +50,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def becomes(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # what it waits for has no event
             await asyncio.sleep(0.005)
 
