@@ -36,10 +36,9 @@ def says(answer: bytes) -> Iterator[int]:
 
         def serve() -> None:
             connection, _ = listener.accept()
-            with connection:
-                with suppress(OSError):  # who asks may have given up
-                    connection.recv(65_536)
-                    connection.sendall(answer)
+            with connection, suppress(OSError):  # who asks may have given up
+                connection.recv(65_536)
+                connection.sendall(answer)
 
         serving = threading.Thread(target=serve)
         serving.start()
