@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from infra.kafka.producer import NotDelivered, Producer
+from infra.kafka.producer import Delivered, NotDelivered, Producer
 
 TOPIC = "tokens"
 NO_SUCH_PARTITION = 99
@@ -18,11 +18,14 @@ async def test_a_message_that_was_reported_undelivered_is_not_told_as_landed(
     async with asyncio.timeout(SECONDS_MAX):
         with pytest.raises(NotDelivered, match="partition"):
             await producer.send(TOPIC, key=b"k", value=b"lost", partition=NO_SUCH_PARTITION)
-        with pytest.raises(NotDelivered):  # in the same turn of the loop
-            await producer.send(TOPIC, key=b"k", value=b"behind", partition=0)
-        landed = await producer.send(TOPIC, key=b"k", value=b"next", partition=0)
+        # In the turn of the loop in which that is told, all else fails with it. Where librdkafka
+        # itself told of it first, a fresh client has taken over by now.
+        behind = producer.send(TOPIC, key=b"k", value=b"behind", partition=0)
+        told = await asyncio.gather(behind, return_exceptions=True)
+        told.append(await producer.send(TOPIC, key=b"k", value=b"next", partition=0))
     assert producer.resets == 1
-    assert (landed.partition, landed.offset) == (0, 0)
+    landed = [each for each in told if not isinstance(each, NotDelivered)]
+    assert landed == [Delivered(0, offset) for offset in range(len(landed))]
     await producer.close()
 
 

@@ -259,6 +259,15 @@ class FakeEngine:
         self.closed.set()
 
 
+class Slow(FakeEngine):
+    """While it is `unreachable` it can be connected to, and does not say what it serves in time."""
+
+    async def models(self) -> tuple[str, ...]:
+        if self.unreachable:
+            raise EngineFailed("silent")
+        return await super().models()
+
+
 def request(
     partition: int = 0, offset: int = 0, band: Band = Band.DEFAULT, answer: AnswerId | None = None
 ) -> Request:

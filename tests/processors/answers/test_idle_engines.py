@@ -7,22 +7,12 @@ import pytest
 
 from events.workers import EngineReport
 from processors.answers import dispatch
-from processors.answers.engine import EngineFailed
-from tests.processors.answers.fakes import FakeEngine, numbers
+from tests.processors.answers.fakes import FakeEngine, Slow, numbers
 from tests.processors.answers.test_dispatch import QUICK, dispatcher_of, say
 
 SECONDS_MAX = 30.0
 PAUSED = replace(QUICK, pause_seconds=0.5, pause_seconds_max=0.5)
 """So that its breaker is still open when it is looked at."""
-
-
-class Slow(FakeEngine):
-    """It can be connected to, and does not say what it serves in time."""
-
-    async def models(self) -> tuple[str, ...]:
-        if self.unreachable:
-            raise EngineFailed("silent")
-        return await super().models()
 
 
 @pytest.mark.parametrize(("engine", "is_out"), [(FakeEngine("a"), True), (Slow("a"), False)])

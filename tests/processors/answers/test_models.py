@@ -10,7 +10,7 @@ from processors.answers import dispatch
 from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import EngineRefused, NoEngine
 from processors.answers.scheduling import lately
-from tests.processors.answers.fakes import MODEL, FakeEngine, numbers
+from tests.processors.answers.fakes import MODEL, FakeEngine, Slow, numbers
 from tests.processors.answers.test_dispatch import dispatcher_of, say
 
 SECONDS_MAX = 30
@@ -113,9 +113,9 @@ async def test_an_engine_that_does_not_say_what_it_serves_serves_what_it_did(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
-    engine = FakeEngine("a")
+    engine = Slow("a")
     dispatcher = await knowing(engine)
-    engine.unreachable = True  # for all but calls
+    engine.unreachable = True
     for _ in range(5):
         async with asyncio.timeout(SECONDS_MAX):
             assert await say(dispatcher) == numbers(5)
