@@ -16,6 +16,7 @@ from infra.checks.kafka import topics as topics_check
 from infra.checks.redis import redis as redis_check
 from infra.kafka.topics import make_topics, topic_configurations
 from infra.settings import CONTEXTS, Settings
+from tests.contracts.kafka.conftest import TOPIC_SECONDS_MAX
 from tests.fixtures.servers import DatabaseUrl
 from tests.infra.test_checks import wrong
 
@@ -63,7 +64,7 @@ def test_all_that_is_wrong_with_the_topics_is_said_at_once(kafka: str, topics: T
         ]
     )
     for done in made.values():
-        done.result(20)
+        done.result(TOPIC_SECONDS_MAX)
     found = wrong(topics_check(settings))
     for part in (
         f"Kafka has no {missing}",

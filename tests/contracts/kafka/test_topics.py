@@ -18,6 +18,7 @@ from infra.kafka.topics import (
     topic_configurations,
 )
 from infra.settings import Settings
+from tests.contracts.kafka.conftest import TOPIC_SECONDS_MAX
 
 SETTINGS = Settings(partitions=4)
 
@@ -63,7 +64,7 @@ async def test_a_domain_topic_that_forgets_is_refused(
     name = topics.domain("conversations")
     topic = NewTopic(name, num_partitions=4, replication_factor=1, config={option: value})
     admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([topic])[name].result(20)
+    admin.create_topics([topic])[name].result(TOPIC_SECONDS_MAX)
     with pytest.raises(UnsafeTopic, match=option):
         await make_topics(kafka, topics, SETTINGS)
 
@@ -109,7 +110,7 @@ async def test_topics_that_may_lose_what_was_shown_are_refused(
         ]
     )
     for done in made.values():
-        done.result(20)
+        done.result(TOPIC_SECONDS_MAX)
     with pytest.raises(UnsafeTopic, match=rf"{option}={value}.*--add-config"):
         await make_topics(kafka, topics, CLUSTER)
 

@@ -229,14 +229,19 @@ async def test_a_broker_that_is_killed_and_started_again_loses_nothing(
 async def test_a_worker_in_a_loop_of_the_callers_ends_without_leaving_anything(
     installation: Installation,
 ) -> None:
-    before = set(threading.enumerate())
+    _, answer, _ = await installation.ask("tokens=3")
+    before = set(threading.enumerate())  # the test's own clients have theirs
+
+    def left() -> list[str]:
+        names = [each.name for each in set(threading.enumerate()) - before]
+        return [name for name in names if name.startswith("kafka-")]
+
     running = asyncio.create_task(
         run_answers(installation.settings, installation.topics, installation.store)
     )
-    _, answer, _ = await installation.ask("tokens=3")
     await installation.ended(answer)
+    assert left()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    left = [each.name for each in set(threading.enumerate()) - before]
-    assert not [name for name in left if name.startswith("kafka-")]
+    await installation.until(lambda: not left(), "the end of its threads")
