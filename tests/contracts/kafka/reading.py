@@ -4,7 +4,7 @@ import time
 
 from infra.kafka.consumer import GroupReader, LogReader, Record
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 async def read(reader: LogReader | GroupReader, count: int) -> list[Record]:

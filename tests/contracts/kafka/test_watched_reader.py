@@ -15,7 +15,7 @@ from infra.kafka.watched_reader import WatchedReader
 READ_BACK_SECONDS = 1.0
 PATIENT_SECONDS = 5.0
 """For where no reader is to be replaced: also a slow machine reads what has landed within it."""
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from infra.live_names import client_of
 from infra.redis_line import RedisLine
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 NAME = "line-of-this-test"
 
 

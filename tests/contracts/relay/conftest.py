@@ -25,7 +25,7 @@ from tests.contracts.event_store.appends import append, asked, message
 from tests.fixtures.servers import DatabaseUrl
 
 PARTITIONS = 4
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 LONG_LEASE_SECONDS = 60.0
 """A relay that the machine holds up for a moment keeps it."""
 IMPATIENT_SECONDS, PATIENT_SECONDS = 5.0, 30.0

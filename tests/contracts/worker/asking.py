@@ -33,6 +33,9 @@ from infra.settings import Settings
 
 TENANT = TenantId(fresh_id())
 MODEL = "numbered"
+SECONDS_MAX = 180.0
+ANSWER_SECONDS_MAX = 300.0
+"""Long enough for a broker that is started again on a machine under load."""
 
 
 @dataclass
@@ -104,7 +107,7 @@ class Installation:
         *,
         tokens_max: int = 1_000,
         stop: tuple[str, ...] = (),
-        seconds: float = 60,
+        seconds: float = ANSWER_SECONDS_MAX,
         band: Band = Band.DEFAULT,
         conversation: UUID | None = None,
         model: str = MODEL,
@@ -160,7 +163,7 @@ class Installation:
         return (await self.producer.send(topic, key=key, value=value, headers=headers)).partition
 
     async def until(
-        self, condition: Callable[[], bool], what: str, *, seconds_max: float = 90
+        self, condition: Callable[[], bool], what: str, *, seconds_max: float = SECONDS_MAX
     ) -> None:
         end = time.monotonic() + seconds_max
         while not condition():
@@ -169,13 +172,13 @@ class Installation:
             assert not self._reading.done(), "the test reads no more"
             await asyncio.sleep(0.005)
 
-    async def ended(self, answer: UUID, *, seconds_max: float = 90) -> Fold:
+    async def ended(self, answer: UUID, *, seconds_max: float = SECONDS_MAX) -> Fold:
         await self.until(
             lambda: self.log.of(answer).end is not None, "the end", seconds_max=seconds_max
         )
         return self.log.of(answer)
 
-    async def acknowledged(self, *, seconds_max: float = 60) -> None:
+    async def acknowledged(self, *, seconds_max: float = SECONDS_MAX) -> None:
         """Waits until everything on the work topics is committed. A broker that has just come back
         may not know yet whose group it coordinates."""
         end = time.monotonic() + seconds_max
