@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 class Band(StrEnum):
-    """How urgent an answer is; each band has a work topic of its own."""
+    """How urgent an answer is, the most urgent first; each band has a work topic of its own."""
 
     PRIORITY = "priority"
     DEFAULT = "default"

@@ -22,7 +22,7 @@ class Level(IntEnum):
 Needs = tuple[str, frozenset[str]]
 """A model, and the engines that will not do."""
 
-LEVELS = {Band.PRIORITY: Level.PRIORITY, Band.DEFAULT: Level.DEFAULT, Band.FLEX: Level.FLEX}
+LEVELS = {band: Level[band.name] for band in Band}
 
 
 @dataclass(frozen=True, slots=True)
