@@ -9,7 +9,6 @@ from gateway import (
     answers,
     conversations,
     feed,
-    fleet_page,
     health,
     histories,
     messages,
@@ -19,6 +18,7 @@ from gateway import (
 from gateway.desk import Desk
 from gateway.errors import Declined
 from gateway.faces import http_error, refusal
+from gateway.fleet import routes as fleet
 from gateway.log import routes as log
 from gateway.middleware import Porch
 from gateway.openai import chat, models, stored
@@ -53,7 +53,7 @@ def create_app(parts: Gateway) -> FastAPI:
         log,
         stored,
         models,
-        fleet_page,
+        fleet,
         health,
     ):  # in the order of their traffic
         app.include_router(room.routes(desk))

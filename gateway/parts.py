@@ -8,7 +8,7 @@ from uuid import UUID
 from commands.conversations import Conversation
 from commands.submit import Commands
 from events.ids import fresh_id
-from gateway.fleet import FleetView
+from gateway.fleet.view import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.meter import UNMEASURED, Meter

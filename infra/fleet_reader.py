@@ -5,7 +5,7 @@ import time
 
 from events.codec import Undecodable
 from events.workers import decode_report
-from gateway.fleet import FleetView
+from gateway.fleet.view import FleetView
 from infra.kafka.consumer import Record
 from infra.workers_reader import REPORT, WorkersReader
 

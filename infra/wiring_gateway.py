@@ -14,7 +14,7 @@ from events.catalog import CONTEXTS
 from events.conversations import Band
 from events.topics import Topics
 from gateway.answer_streams import AnswerStreams, Pace
-from gateway.fleet import FleetView
+from gateway.fleet.view import FleetView
 from gateway.limits import GatewayLimits
 from gateway.meter import UNMEASURED, Meter
 from gateway.parts import Gateway

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from events.topics import Topics
-from gateway.fleet import FleetView
-from gateway.fleet_table import OPERATOR, table_of
+from gateway.fleet.table import OPERATOR, table_of
+from gateway.fleet.view import FleetView
 from infra.cli.common import FAILED
 from infra.fleet_reader import read_fleet
 from infra.settings import Settings

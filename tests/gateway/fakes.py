@@ -21,7 +21,7 @@ from gateway.answer_streams import IDLE, AnswerRef, AnswerStreamUnavailable, Idl
 from gateway.app import create_app, desk_of
 from gateway.desk import Desk
 from gateway.errors import AnswerExpired
-from gateway.fleet import FleetView
+from gateway.fleet.view import FleetView
 from gateway.limits import GatewayLimits
 from gateway.log.ports import EventLog
 from gateway.meter import UNMEASURED, Meter

@@ -9,7 +9,7 @@ import pytest
 from events.conversations import AnswerRequested, Band
 from events.ids import TenantId, fresh_id
 from events.workers import EngineReport, QueueReport, Report, ServedReport
-from gateway.fleet import REPORT_SECONDS_MAX, FleetView, Outlook
+from gateway.fleet.view import REPORT_SECONDS_MAX, FleetView, Outlook
 from tests.gateway.fakes import MODEL, TENANT, Bench, calling, served, with_limits
 from tests.gateway.test_chat import chat
 from tests.gateway.test_conversations import post, started

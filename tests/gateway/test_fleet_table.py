@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from events.conversations import Band
 from events.ids import fresh_id
-from gateway.fleet_table import OPERATOR, Whose, table_of
+from gateway.fleet.table import OPERATOR, Whose, table_of
 from tests.gateway.fakes import TENANT, Bench, calling
 from tests.gateway.test_fleet import ENGINE, FLOOD, OTHER, report, waiting
 

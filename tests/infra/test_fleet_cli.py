@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from gateway.fleet_table import OPERATOR, table_of
+from gateway.fleet.table import OPERATOR, table_of
 from infra.cli.fleet import NOBODY, bar, drawn
 from tests.gateway.test_fleet import ENGINE, FLOOD, report, waiting
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from events.conversations import Band
 from events.workers import EngineReport, QueueReport, Report
-from gateway.fleet import FIRST_TO_LAST
+from gateway.fleet.view import FIRST_TO_LAST
 
 WORST_FIRST = ("open", "half_open", "closed")
 Aged = tuple[float, Report]

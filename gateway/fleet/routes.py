@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from events.ids import TenantId
 from gateway.desk import Desk
-from gateway.fleet import FIRST_TO_LAST, FleetView
-from gateway.fleet_table import Whose, table_of
+from gateway.fleet.table import Whose, table_of
+from gateway.fleet.view import FIRST_TO_LAST, FleetView
 
 
 def routes(desk: Desk) -> APIRouter:

@@ -13,7 +13,7 @@ from events.workers import EngineReport, QueueReport, Report
 
 REPORT_SECONDS_MAX = 5.0
 """Older reports count for nothing: a worker says one each second."""
-FIRST_TO_LAST = (Band.PRIORITY, Band.DEFAULT, Band.FLEX)
+FIRST_TO_LAST = tuple(Band)
 
 
 @dataclass(frozen=True, slots=True)
