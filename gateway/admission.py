@@ -16,7 +16,7 @@ from uuid import UUID
 
 from events.conversations import Band
 from events.ids import TenantId
-from gateway.errors import FleetContended, NoEngine, TooManyUnanswered
+from gateway.fleet.errors import FleetContended, NoEngine, TooManyUnanswered
 from gateway.fleet.view import FleetView
 from gateway.limits import GatewayLimits
 from gateway.ports import Admission

@@ -8,17 +8,14 @@ from commands import errors as commands
 from gateway.errors import (
     Declined,
     Draining,
-    FleetContended,
     ListBehind,
-    NoEngine,
-    NoModelKnown,
     NotAppliedYet,
     PerhapsAccepted,
-    TooManyReaders,
-    TooManyUnanswered,
     Unavailable,
     status_of,
 )
+from gateway.fleet.errors import FleetContended, NoEngine, NoModelKnown, TooManyUnanswered
+from gateway.log.errors import TooManyReaders
 
 CLIENTS_WAIT_SECONDS_MAX = 120.0
 """Of the official Python client (`MAX_RETRY_AFTER_DELAY`); older ones wait for 60 s."""

@@ -17,14 +17,8 @@ from events.conversations import Band, Sampling
 from events.envelope import Event, Meta
 from events.ids import AnswerId, ConversationId
 from gateway.admission import AdmissionControl
-from gateway.errors import (
-    AnswerExpired,
-    Declined,
-    NoModelKnown,
-    NotFound,
-    PerhapsAccepted,
-    UnknownModel,
-)
+from gateway.errors import AnswerExpired, Declined, NotFound, PerhapsAccepted
+from gateway.fleet.errors import NoModelKnown, UnknownModel
 from gateway.intake import Body, Call, call_of, id_in_path, read_object, validated
 from gateway.keys import KeyRing
 from gateway.meter import Followed

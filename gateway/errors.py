@@ -1,4 +1,7 @@
-"""Why the door itself refuses a request. One class a case; the message says what to do."""
+"""Why the door itself refuses a request. One class a case; the message says what to do.
+
+What is about the fleet, or about the log, stands in the folders of those.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,29 +69,6 @@ class NotFound(Declined):
 
 
 @dataclass(unsafe_hash=True)
-class UnknownModel(Declined):
-    STATUS: ClassVar[int] = 404
-    CODE: ClassVar[str] = "model_not_found"
-    model: str
-
-    def __str__(self) -> str:
-        return f"the model {self.model!r} is not served here; GET /v1/models lists those that are"
-
-    @property
-    def parameter(self) -> str | None:
-        return "model"
-
-
-@dataclass(unsafe_hash=True)
-class NoModelKnown(Declined):
-    STATUS: ClassVar[int] = 503
-    CODE: ClassVar[str] = "no_model_known"
-
-    def __str__(self) -> str:
-        return "an engine has not told its models yet; send it again in a moment, or name another"
-
-
-@dataclass(unsafe_hash=True)
 class BodyTooLarge(Declined):
     STATUS: ClassVar[int] = 413
     CODE: ClassVar[str] = "body_too_large"
@@ -116,63 +96,6 @@ class ClientGone(Declined):
 
     def __str__(self) -> str:
         return "the connection was closed before the body was complete; send it again"
-
-
-@dataclass(unsafe_hash=True)
-class TooManyUnanswered(Declined):
-    STATUS: ClassVar[int] = 429
-    CODE: ClassVar[str] = "too_many_unanswered"
-    unanswered: int
-    unanswered_max: int
-    of: str
-    """"tenant" or "installation"."""
-    retry_after_seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.unanswered} answers of this {self.of} are still open, {self.unanswered_max} "
-            f"may be; send it again after {self.retry_after_seconds:g} s"
-        )
-
-
-@dataclass(unsafe_hash=True)
-class FleetContended(Declined):
-    """The engines are busy with others' requests for longer than this one may wait."""
-
-    STATUS: ClassVar[int] = 429
-    CODE: ClassVar[str] = "fleet_contended"
-    band: str
-    wait_seconds: float
-    """The estimate, at the rate at which others are expected to end."""
-    wait_seconds_max: float
-
-    @property
-    def retry_after_seconds(self) -> float:
-        return max(1.0, self.wait_seconds - self.wait_seconds_max)
-
-    def __str__(self) -> str:
-        return (
-            f"the engines are busy: a request of the band {self.band} would wait for some "
-            f"{self.wait_seconds:.0f} s and may wait for {self.wait_seconds_max:g} s; send it "
-            f"again after {self.retry_after_seconds:.0f} s"
-        )
-
-
-@dataclass(unsafe_hash=True)
-class NoEngine(Declined):
-    """No engine that serves the model has taken a call for long."""
-
-    STATUS: ClassVar[int] = 503
-    CODE: ClassVar[str] = "no_engine"
-    model: str
-    out_seconds: float
-    retry_after_seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"no engine serves the model {self.model!r} now, for {self.out_seconds:.0f} s; send it "
-            f"again after {self.retry_after_seconds:g} s"
-        )
 
 
 @dataclass(unsafe_hash=True)
@@ -217,52 +140,6 @@ class Unavailable(Declined):
         return (
             "the answer's stream can't be read at the moment; nothing is lost: "
             f"read it later at /api/answers/{self.answer}/stream"
-        )
-
-
-@dataclass(unsafe_hash=True)
-class OtherTenant(Declined):
-    """Asked for by name, another tenant's log is refused, whether there is one or not."""
-
-    STATUS: ClassVar[int] = 403
-    CODE: ClassVar[str] = "other_tenant"
-    tenant: UUID
-
-    def __str__(self) -> str:
-        return f"this API key does not read the log of tenant {self.tenant}; use one of its keys"
-
-    @property
-    def parameter(self) -> str | None:
-        return "tenant"
-
-
-@dataclass(unsafe_hash=True)
-class TooManyReaders(Declined):
-    STATUS: ClassVar[int] = 503
-    CODE: ClassVar[str] = "too_many_readers"
-    readers_max: int
-    of: str
-    """"tenant" or "gateway"."""
-
-    def __str__(self) -> str:
-        whose = "of this tenant " if self.of == "tenant" else ""
-        return (
-            f"{self.readers_max} readings of the log {whose}are open at this gateway, which is all "
-            "it takes; try it again in a moment, or at another gateway"
-        )
-
-
-@dataclass(unsafe_hash=True)
-class EventUnreadable(Declined):
-    STATUS: ClassVar[int] = 500
-    CODE: ClassVar[str] = "event_unreadable"
-    place: int
-
-    def __str__(self) -> str:
-        return (
-            f"the event at place {self.place} of the log can't be read: it is damaged, or was "
-            "written by a newer version of the program; what stands behind it can be read from "
-            f"{self.place + 1} on"
         )
 
 

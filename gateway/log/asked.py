@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import Request
 
 from events.catalog import BY_TYPE, CONTEXTS
-from gateway.errors import InvalidRequest, OtherTenant, UnsupportedParameter
+from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.log.errors import OtherTenant
 from gateway.log.ports import Wanted
 from gateway.ports import Caller
 from gateway.read_after import parse

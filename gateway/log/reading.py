@@ -20,9 +20,10 @@ from commands.errors import Refused
 from events.codec import to_cloudevent_json
 from events.ids import fresh_id
 from gateway import problems
-from gateway.errors import Declined, EventUnreadable, TooManyReaders, status_of
+from gateway.errors import Declined, status_of
 from gateway.limits import GatewayLimits
 from gateway.log.asked import Asked
+from gateway.log.errors import EventUnreadable, TooManyReaders
 from gateway.log.ports import EventLog, Logged, Unreadable
 from gateway.open_streams import OpenStreams
 from gateway.sent_events import Put, SentEvents

@@ -4,9 +4,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.desk import Desk
-from gateway.errors import EventUnreadable, InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.intake import id_in_path
 from gateway.log.asked import Asked, asked_of_log, asked_of_stream
+from gateway.log.errors import EventUnreadable
 from gateway.log.ports import EventLog, Unreadable
 from gateway.log.reading import Readers, Reading
 from gateway.ports import Caller

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.desk import Desk
-from gateway.errors import NoModelKnown, UnknownModel
+from gateway.fleet.errors import NoModelKnown, UnknownModel
 
 
 def routes(desk: Desk) -> APIRouter:

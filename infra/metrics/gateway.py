@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from gateway.errors import FleetContended, NoEngine, TooManyUnanswered
+from gateway.fleet.errors import FleetContended, NoEngine, TooManyUnanswered
 from gateway.meter import Served
 from infra.metrics import families
 from infra.metrics.labels import Few, Models
