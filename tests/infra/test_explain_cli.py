@@ -15,7 +15,7 @@ from events.decisions import (
     WasGivenUp,
     WasQueued,
 )
-from infra.cli.explain import words_of
+from infra.cli.decision_words import words_of
 
 ANSWER, TENANT = uuid4(), uuid4()
 QUIET = Candidate("e1", 0.25, 9, None, None, None, None)
