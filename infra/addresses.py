@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 PORT_MAX = 65_535
+ENGINE_KINDS = ("tgi", "openai")
+"""The protocols that engines speak."""
 ENGINE_SCHEMES = ("http", "https", "dns", "srv")
 
 _NAME = re.compile(
@@ -45,7 +47,7 @@ def check_engine(text: str) -> tuple[str, str]:
         )
     kind, plus, url = text.partition("+")
     parts = _split(url)
-    if not plus or kind not in ("tgi", "openai") or parts.scheme not in ENGINE_SCHEMES:
+    if not plus or kind not in ENGINE_KINDS or parts.scheme not in ENGINE_SCHEMES:
         raise ValueError(f"{text!r} {_ENGINE_FORM}")
     if not parts.hostname or not is_host(parts.hostname):
         raise ValueError(f"{text!r} names no host; it {_ENGINE_FORM}")

@@ -16,6 +16,7 @@ class EngineAddress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["tgi", "openai"]
+    """One of `ENGINE_KINDS`."""
     url: str
 
     @classmethod
@@ -23,7 +24,7 @@ class EngineAddress(BaseModel):
         """`tgi+http://host:port` or `openai+http://host:port/v1`; https too, and dns or srv for a
         name."""
         kind, url = addresses.check_engine(text.strip())
-        return cls(kind="tgi" if kind == "tgi" else "openai", url=url)
+        return cls.model_validate({"kind": kind, "url": url})
 
     def __str__(self) -> str:
         return f"{self.kind}+{self.url}"

@@ -39,10 +39,17 @@ def _check_all(name: EngineAddress) -> Iterator[Finding]:
 
 def _check(engine: EngineAddress) -> Finding:
     try:
-        said = _ask_tgi(engine) if engine.kind == "tgi" else _ask_openai(engine)
-        return Finding(f"the engine {engine} {said}")
+        return Finding(f"the engine {engine} {_ask(engine)}")
     except Exception as problem:
         return Finding(f"the engine {engine}: {type(problem).__name__}: {problem}", TODO)
+
+
+def _ask(engine: EngineAddress) -> str:
+    match engine.kind:
+        case "tgi":
+            return _ask_tgi(engine)
+        case "openai":
+            return _ask_openai(engine)
 
 
 def _ask_tgi(engine: EngineAddress) -> str:

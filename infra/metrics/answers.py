@@ -10,8 +10,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from events.conversations import Band
 from events.workers import Report
-from infra.engines.openai import OpenAiEngine
-from infra.engines.tgi import TgiEngine
+from infra.engines import provider_of
 from infra.metrics import families
 from infra.metrics.labels import OTHER, Few, Models
 from processors.answers.engine import Engine
@@ -103,7 +102,7 @@ class AnswersMeter:
             url = urlsplit(name)
             port = url.port or PORTS.get(url.scheme, 0)
             found = self._engine(name) if self._engine is not None else None
-            known = self._ats[name] = _At(_provider(found), url.hostname or "", str(port))
+            known = self._ats[name] = _At(provider_of(found), url.hostname or "", str(port))
         return known
 
     def _forget(self, engine: str) -> None:
@@ -187,17 +186,6 @@ def _engines(report: Report) -> Iterable[Metric]:
         ):
             family.add_metric((engine.name,), value)
     return breaker, in_flight, places, bound, load
-
-
-def _provider(engine: Engine | None) -> str:
-    """The protocol that it speaks: whose model it is, nobody says."""
-    match engine:
-        case TgiEngine():
-            return "tgi"
-        case OpenAiEngine():
-            return "openai"
-        case _:
-            return "_OTHER"
 
 
 def _error_type(outcome: Outcome, spoken: Spoken, error: str) -> str:

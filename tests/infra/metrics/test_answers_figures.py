@@ -7,9 +7,9 @@ from prometheus_client.registry import CollectorRegistry
 
 from events.conversations import Band
 from infra.engine_addresses import EngineAddress
-from infra.engines import open_engine
+from infra.engines import open_engine, provider_of
 from infra.limits import Limits
-from infra.metrics.answers import GONE_SECONDS_MAX, AnswersMeter, _provider
+from infra.metrics.answers import GONE_SECONDS_MAX, AnswersMeter
 from infra.metrics.labels import VALUES_MAX
 from processors.answers import dispatch
 from processors.answers.calls import Call, work_of
@@ -210,4 +210,4 @@ async def test_a_place_that_is_given_back_was_no_call() -> None:
 
 @pytest.mark.parametrize("kind", ["tgi", "openai"])
 def test_a_provider_is_the_protocol(kind: str) -> None:
-    assert _provider(open_engine(EngineAddress.parse(f"{kind}+http://a:1"), Limits())) == kind
+    assert provider_of(open_engine(EngineAddress.parse(f"{kind}+http://a:1"), Limits())) == kind
