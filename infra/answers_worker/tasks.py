@@ -60,6 +60,10 @@ class _Tree:
         return tuple(reversed(found))
 
 
+ENDED = Task((), Sampling(max_tokens=1), 1, 0, ended=True, cancel_requested=False)
+"""Nothing is left to do, so nothing else of it is looked at."""
+
+
 class StoreRequests:
     """Implements processors.answers.ports.Requests."""
 
@@ -75,30 +79,25 @@ class StoreRequests:
             raise RequestsUnavailable(str(error)) from error
         hit("answers.after_load")
         if row is not None and row.ended:
-            return _ended(request)  # whatever the conversation holds
+            return ENDED  # whatever the conversation holds
         if isinstance(events, Exception):
             raise events
         tree = _tree(events, request.answer)
         if row is None or tree.requested is None:
             # A store restored from an older backup: nobody waits for this answer any more.
             log.error("a request is not in the event store", extra={"answer": str(request.answer)})
-            return _ended(request)
+            return ENDED
         sampling = tree.requested.sampling
         return Task(
             messages=tree.branch(tree.requested.parent),
             sampling=sampling,
-            model=tree.requested.model,
             tokens_max=min(sampling.max_tokens, self._answer_tokens_max),
             seconds_left=row.seconds_left,
             age_seconds=row.age_seconds,
             ended=tree.ended,
             cancel_requested=tree.cancel_requested,
-            expired=any(recorded.sealed is not None for recorded in events),
+            unreadable=any(recorded.sealed is not None for recorded in events),
         )
-
-
-def _ended(request: Request) -> Task:
-    return Task((), Sampling(max_tokens=1), request.model, 1, 0, True, False)
 
 
 def _tree(events: Sequence[Recorded], answer: AnswerId) -> _Tree:

@@ -244,7 +244,7 @@ class Holding:
             self._deadline = self._loop.call_later(left, self.put, Expired())
             self._deadline_at = self._loop.time() + left
         known = (task.ended, task.cancel_requested, left <= 0, task.tokens_max)
-        self.put(Loaded(*known, unreadable=task.expired))
+        self.put(Loaded(*known, unreadable=task.unreadable))
 
     # the log ------------------------------------------------------------------------------
 

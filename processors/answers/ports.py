@@ -49,7 +49,6 @@ class Task:
     messages: tuple[Message, ...]
     """The branch up to the message that is to be answered."""
     sampling: Sampling
-    model: str
     tokens_max: int
     """Budget of the whole answer."""
     seconds_left: float
@@ -59,7 +58,7 @@ class Task:
     cancel_requested: bool
     age_seconds: float = 0.0
     """Since it was asked for first, by the event store's clock."""
-    expired: bool = False
+    unreadable: bool = False
     """The conversation was not to be stored, and its key is gone: what was said can't be read."""
 
 

@@ -284,7 +284,7 @@ def _call(state: Held, *, further: bool) -> Step:
         prefix_tokens=state.fold.tokens,
     )
     left = state.tokens_max - state.fold.tokens
-    return state, (Speak(state.call, state.fold.text, left, further),)
+    return state, (Speak(state.call, state.fold.text, left),)
 
 
 def _hear(state: Held, put: Said | EngineFinished | EngineFailed, fresh: UUID) -> Step:

@@ -241,8 +241,6 @@ class Speak:
     """The durable prefix, exactly."""
     tokens_max: int
     """How many tokens may still be said."""
-    further: bool
-    """A further call of the same claim: the same engine if it can be had (its cache is warm)."""
 
 
 @dataclass(frozen=True, slots=True)

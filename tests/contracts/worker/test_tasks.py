@@ -221,9 +221,9 @@ async def test_a_conversation_whose_key_is_gone_has_expired() -> None:
     first = posted("", None)
     reply = asked(first.message)
     store = Stored(first, reply, row=row(reply.answer))
-    assert not (await requests(store).load(request(reply.answer))).expired
+    assert not (await requests(store).load(request(reply.answer))).unreadable
     store.sealed = "sealed"
-    assert (await requests(store).load(request(reply.answer))).expired
+    assert (await requests(store).load(request(reply.answer))).unreadable
 
 
 async def test_a_message_whose_parent_is_missing_is_told() -> None:

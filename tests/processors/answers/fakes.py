@@ -286,7 +286,6 @@ def task(count: int, *, tokens_max: int = 1_000, **changes: object) -> Task:
     fields: dict[str, object] = {
         "messages": (Message(Role.USER, str(count)),),
         "sampling": Sampling(max_tokens=tokens_max),
-        "model": MODEL,
         "tokens_max": tokens_max,
         "seconds_left": 60.0,
         "ended": False,

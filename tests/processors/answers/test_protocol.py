@@ -66,7 +66,7 @@ def test_an_end_in_the_event_store_is_acknowledged_without_a_claim() -> None:
 def test_with_nothing_said_the_engine_starts_with_the_claim() -> None:
     send, speak = a_claimant().outputs
     assert send == Send(Claim(ANSWER, ClaimId(GENERATION, UUID(int=100)), "w", "m"))
-    assert speak == Speak(call=1, said="", tokens_max=10, further=False)
+    assert speak == Speak(call=1, said="", tokens_max=10)
 
 
 def test_early_words_are_held_back_until_the_own_claim_is_read() -> None:
@@ -80,13 +80,13 @@ def test_early_words_are_held_back_until_the_own_claim_is_read() -> None:
 def test_early_words_are_dropped_if_a_late_chunk_came_before_the_claim() -> None:
     worker = a_claimant(folded(claim_of(EARLIER)))
     worker.put(Said(1, "a", 1), Read(Chunk(ANSWER, EARLIER, 0, "x", 1)))
-    assert worker.reads_own() == (Hush(), Speak(2, "x", 9, further=False))
+    assert worker.reads_own() == (Hush(), Speak(2, "x", 9))
 
 
 def test_a_begun_answer_is_continued_only_when_the_claim_was_read() -> None:
     worker = a_claimant(BEGUN)
     assert [type(out) for out in worker.outputs] == [Send]
-    assert worker.reads_own() == (Speak(1, "Once ", 9, further=False),)
+    assert worker.reads_own() == (Speak(1, "Once ", 9),)
     assert the_sent(worker.put(Said(1, "upon", 1))) == Chunk(ANSWER, worker.claim, 1, "upon", 1)
 
 
@@ -197,7 +197,7 @@ def test_after_a_failed_produce_it_claims_again_and_goes_on_from_the_fold() -> N
     outputs = worker.put(ProduceFailed(first))
     assert outputs[0] == Hush()
     assert worker.claim > first
-    assert worker.reads_own() == (Speak(2, "a", 9, further=False),)
+    assert worker.reads_own() == (Speak(2, "a", 9),)
     assert worker.put(ProduceFailed(first)) == ()
 
 
@@ -220,13 +220,13 @@ def test_an_engine_that_breaks_in_the_middle_is_followed_by_another_under_a_new_
     first = worker.claim
     worker.put(Said(1, "a", 1), EngineFailed(1, Failure.FAILED))
     assert worker.claim > first
-    assert worker.reads_own() == (Speak(2, "a", 9, further=False),)
+    assert worker.reads_own() == (Speak(2, "a", 9),)
 
 
 def test_a_limit_of_the_engine_is_followed_by_a_further_call_with_a_seam() -> None:
     worker = a_speaker()
     worker.put(Said(1, "a", 4), EngineFinished(1, FinishReason.LENGTH, "b", 1, 7))
-    assert worker.reads_own() == (Speak(2, "ab", 5, further=True),)
+    assert worker.reads_own() == (Speak(2, "ab", 5),)
     assert the_sent(worker.put(Said(2, "c", 1))) == Chunk(
         ANSWER, worker.claim, 2, "c", 1, seam=True
     )

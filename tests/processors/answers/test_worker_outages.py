@@ -112,7 +112,7 @@ async def test_a_request_that_cannot_be_understood_is_ended_after_a_while() -> N
 async def test_a_conversation_that_has_expired_is_ended_at_once() -> None:
     house = House()
     asked = house.ask()
-    house.requests.tasks[asked.answer] = replace(task(5), expired=True)
+    house.requests.tasks[asked.answer] = replace(task(5), unreadable=True)
     async with running(house) as worker:
         worker.take(asked)
         await house.acknowledged(asked)
