@@ -1,13 +1,11 @@
 """One request in a worker's hands: does what the state machine says, and tells it what comes back.
 
-All that decides is in protocol.py. Here are the clock, the tasks and the connections. Engine tokens
-become chunks: those that arrive together at once, as one; while an earlier chunk of the answer is
-on its way through the log, tokens are gathered, by size and by `chunk_delay_seconds_max`.
+All that decides is in protocol.py. Here are the clock, the tasks and the connections; what an
+engine says goes through `Chunks`, calls to engines through `Calls`.
 """
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -16,14 +14,14 @@ from typing import Any
 
 from events import trace
 from events.answers import ClaimId, Fold
-from events.conversations import Sampling
 from events.ids import fresh_id
 from processors.answers import engine as engines
 from processors.answers.calls import FAILURES, Calls
+from processors.answers.chunks import Chunks
 from processors.answers.dispatch import Ticket
 from processors.answers.engine import Finished, FinishReason, Prompt
 from processors.answers.ports import NotSent, Place, Request, RequestsUnavailable, Task
-from processors.answers.protocol import hold, room, step
+from processors.answers.protocol import hold, step
 from processors.answers.protocol_words import (
     Acknowledge,
     EngineFailed,
@@ -40,7 +38,6 @@ from processors.answers.protocol_words import (
     Output,
     Phase,
     ProduceFailed,
-    Said,
     Send,
     Speak,
     StartTimer,
@@ -50,7 +47,7 @@ from processors.answers.protocol_words import (
 )
 from processors.answers.stages import Stages
 from processors.answers.surroundings import Surroundings
-from processors.answers.text import TextGatherer, logprobs_bytes_left
+from processors.answers.text import TextGatherer
 
 log = logging.getLogger("thalweg.answers")
 
@@ -80,9 +77,10 @@ class Holding:
         self._stages: Stages | None = None
         if trace.is_told(self._trace):
             self._stages = Stages(request, self._trace, around.worker)
-        self._state: Held
+        self.state: Held
+        """Changed by the state machine alone."""
+        self.is_stepping = False
         self._inbox: deque[Input] = deque()
-        self._stepping = False
         self._gone = False
         self._acknowledged = False
         self._task: Task | None = None
@@ -93,19 +91,15 @@ class Holding:
         self._told_no_member = False
         self._ticket = ticket
         self._unreadable = 0  # loads in a row that failed for another reason than an outage
-        # of the call under way
         self._speaking: asyncio.Task[None] | None = None
-        self._call = 0
-        self._gatherer: TextGatherer | None = None
-        self._chunks_put = 0
-        self._chunk_put_at = 0.0
-        self._chunk_timer: asyncio.Handle | None = None
-        self._room = asyncio.Event()
+        """The call under way."""
         self.calls = Calls(request, around.dispatcher)
+        self._chunks: Chunks | None = None
+        """Of the call under way."""
 
     def start(self, said: Fold, generation: int) -> None:
         """`said` is the fold of the answer up to the end of its partition at the assignment."""
-        self._state, outputs = hold(
+        self.state, outputs = hold(
             self.request.answer,
             worker=self._around.worker,
             model=self.request.model,
@@ -115,32 +109,28 @@ class Holding:
             traceparent=self.request.traceparent,
         )
         if self._stages is not None:
-            self._stages.step(None, self._state, outputs)
-        self._stepping = True
+            self._stages.step(None, self.state, outputs)
+        self.is_stepping = True
         self._perform(outputs)
         self._drain()
-
-    @property
-    def state(self) -> Held:
-        return self._state
 
     def put(self, put: Input) -> None:
         """Tells the state machine, and does what it answers."""
         if self._gone:
             return
         self._inbox.append(put)
-        if not self._stepping:
-            self._stepping = True
+        if not self.is_stepping:
+            self.is_stepping = True
             self._drain()
 
     def abandon(self) -> list["asyncio.Task[None]"]:
         """Stops everything without a word to the log. Returns the tasks that are ending."""
         self._gone = True
-        for handle in (self._timer, self._deadline, self._chunk_timer):
+        for handle in (self._timer, self._deadline):
             if handle is not None:
                 handle.cancel()
         self._inbox.clear()
-        self._gatherer = None
+        self._end_chunks()
         self._ticket.give_back()
         for task in self._tasks:
             task.cancel()
@@ -150,19 +140,19 @@ class Holding:
         try:
             while self._inbox and not self._gone:
                 put = self._inbox.popleft()
-                self._state, outputs = step(self._state, put, fresh_id())
+                self.state, outputs = step(self.state, put, fresh_id())
                 if self._stages is not None:
-                    self._stages.step(put, self._state, outputs)
+                    self._stages.step(put, self.state, outputs)
                 self._perform(outputs)
         finally:
-            self._stepping = False
+            self.is_stepping = False
         if self._gone:
             return
-        loaded, claiming = self._task is not None, self._state.phase is Phase.CLAIMING
+        loaded, claiming = self._task is not None, self.state.phase is Phase.CLAIMING
         if loaded and self._speaking is None and not claiming:
             self._ticket.give_back()  # it does not speak now, nor as soon as its claim is read
-        (self._room.set if room(self._state) else self._room.clear)()
-        self._send_gathered()
+        if self._chunks is not None:
+            self._chunks.stepped()
 
     def _perform(self, outputs: tuple[Output, ...]) -> None:
         for output in outputs:
@@ -172,8 +162,6 @@ class Holding:
                 case Send():
                     self._send(output)
                 case Speak():
-                    self._call = output.call
-                    self._chunks_put = 0
                     self._speaking = self._run(self._speak(output))
                 case Hush():
                     self._hush()
@@ -273,7 +261,7 @@ class Holding:
 
     async def _speak(self, speak: Speak) -> None:
         try:
-            for _attempt in range(QUIET_CALLS_MAX):
+            for _ in range(QUIET_CALLS_MAX):
                 if await self._speak_once(speak):
                     return
             self._failed(speak, Failure.FAILED)
@@ -289,11 +277,15 @@ class Holding:
         """Whether the state machine has heard how it went; False: nothing was shown, try again."""
         if self._task is None:
             raise RuntimeError("an engine is called before the request was loaded")
-        prompt = Prompt(self._task.messages, speak.said, self._task.sampling, speak.tokens_max)
-        gatherer = self._gatherer = self._new_gatherer(self._task.sampling)
+        how, around = self._task.sampling, self._around
+        chunks = self._chunks = Chunks(
+            self, self.request.answer, speak.call, how, around.limits, around.pace
+        )
+        gatherer = chunks.gatherer
+        prompt = Prompt(self._task.messages, speak.said, how, speak.tokens_max)
         left = self._deadline_at - self._loop.time() if self._deadline is not None else 0.0
         left += DEADLINE_MARGIN_SECONDS
-        call = self.calls.next(prompt, left, self._state.prefix_tokens, self._ticket.take())
+        call = self.calls.next(prompt, left, self.state.prefix_tokens, self._ticket.take())
         said = False
         try:
             async with aclosing(call.tokens()) as tokens:
@@ -307,26 +299,19 @@ class Holding:
                         call.is_enough()
                         self._finished(speak, gatherer, Finished(FinishReason.STOP))
                         return True
-                    while gatherer.ready_bytes >= self._around.limits.chunk_bytes_max:
-                        await self._room.wait()
-                        self._send_gathered()
-                    self._send_soon()
+                    while gatherer.ready_bytes >= around.limits.chunk_bytes_max:
+                        await chunks.send_when_there_is_room()
+                    chunks.send_soon()
             raise engines.EngineFailed("the stream ended without a reason")
         except engines.EngineFailed as error:
             log.warning("a call failed", extra=self._extra(engine=call.engine, kind=error.kind))
             self.calls.avoid = call.engine
-            self._send_gathered(everything=True)
-            if said and not self._chunks_put:
+            chunks.send(everything=True)
+            if said and not chunks.said:
+                self._end_chunks()
                 return False
             self._failed(speak, Failure.FAILED)
             return True
-
-    def _new_gatherer(self, how: Sampling) -> TextGatherer:
-        if not how.logprobs:
-            return TextGatherer(how.stop)
-        bytes_max = self._around.limits.answer_logprobs_bytes_max
-        left = logprobs_bytes_left(self._state.fold, bytes_max)
-        return TextGatherer(how.stop, logprobs_bytes_max=left, top_logprobs=how.top_logprobs)
 
     def _finished(self, speak: Speak, gatherer: TextGatherer, end: Finished) -> None:
         rest, prompt_tokens = gatherer.rest(), end.prompt_tokens or 0
@@ -342,50 +327,16 @@ class Holding:
 
     def _end_call(self) -> None:
         """The call is over by itself: what comes next must not cancel the task that says so."""
-        self._gatherer = self._speaking = None
-        self._stop_chunk_timer()
+        self._speaking = None
+        self._end_chunks()
 
-    def _send_soon(self) -> None:
-        """What arrived together becomes one chunk: the loop turns when no more of it is there."""
-        if self._chunk_timer is None:
-            self._chunk_timer = self._loop.call_soon(self._chunk_is_due, False)
-
-    def _send_gathered(self, *, everything: bool = False, has_waited: bool = False) -> None:
-        """Puts a chunk in, if there is text and it need not, or must not, wait any longer. A call's
-        first one never waits for others."""
-        gatherer = self._gatherer
-        if gatherer is None or not gatherer.ready or self._stepping:
-            return
-        if not room(self._state):
-            return
-        limits, state, now = self._around.limits, self._state, time.monotonic()
-        on_its_way = state.held or state.next_index > state.fold.next_index
-        due = now if has_waited or not self._chunks_put else self._around.pace.due(now)
-        if on_its_way:
-            due = max(due, self._chunk_put_at + limits.chunk_delay_seconds_max)
-        large = gatherer.ready_bytes >= limits.chunk_bytes_max
-        if now < due and not large and not everything:
-            if self._chunk_timer is None:
-                self._chunk_timer = self._loop.call_later(due - now, self._chunk_is_due, True)
-            return
-        self._stop_chunk_timer()
-        self._around.pace.sent(self.request.answer, now)
-        piece = gatherer.take()
-        self._chunk_put_at = now
-        self._chunks_put += 1
-        self.put(Said(self._call, piece.text, piece.tokens, piece.token_ids, piece.logprobs))
-
-    def _chunk_is_due(self, has_waited: bool) -> None:
-        self._chunk_timer = None
-        self._send_gathered(has_waited=has_waited)
-
-    def _stop_chunk_timer(self) -> None:
-        if self._chunk_timer is not None:
-            self._chunk_timer.cancel()
-            self._chunk_timer = None
+    def _end_chunks(self) -> None:
+        if self._chunks is not None:
+            self._chunks.end()
+            self._chunks = None
 
     def _tell_end(self) -> None:
-        said = self._state.fold
+        said = self.state.fold
         with trace.within(self._trace):
             log.info(
                 "a request is no longer held",
