@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from events.workers import EngineReport
-from processors.answers import dispatch
+from processors.answers import fleet
 from tests.processors.answers.fakes import FakeEngine, Slow, numbers
 from tests.processors.answers.test_dispatch import QUICK, dispatcher_of, say
 
@@ -22,7 +22,7 @@ async def test_one_that_cannot_be_connected_to_is_out_and_one_slow_answer_is_not
     """So gateways hear from every worker that an engine is away, also from those without calls."""
     dispatcher = dispatcher_of(engine, breaker=PAUSED)
     assert await say(dispatcher) == numbers(5)
-    monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(fleet, "MODELS_SECONDS_MAX", 0.0)
     engine.unreachable = True
 
     def reported() -> EngineReport:
@@ -31,7 +31,7 @@ async def test_one_that_cannot_be_connected_to_is_out_and_one_slow_answer_is_not
 
     async with asyncio.timeout(SECONDS_MAX):
         reported()
-        await asyncio.wait(dispatcher._tasks)  # it is asked what it serves
+        await asyncio.wait(dispatcher._fleet._tasks)  # it is asked what it serves
     assert (reported().breaker == "open", reported().out_seconds is not None) == (is_out, is_out)
     assert reported().models == engine.served, "what it said before serves on"
     engine.unreachable = False

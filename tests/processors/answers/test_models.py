@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from processors.answers import dispatch
+from processors.answers import dispatch, fleet
 from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import EngineRefused, NoEngine
 from processors.answers.scheduling import lately
@@ -77,7 +77,7 @@ async def test_a_model_that_was_served_long_ago_is_refused_unless_an_answer_has_
 async def test_an_engine_that_serves_something_else_now_may_serve_the_old_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(fleet, "MODELS_SECONDS_MAX", 0.0)
     engine = FakeEngine("a")
     dispatcher = await knowing(engine)
     engine.served = ("other",)
@@ -112,7 +112,7 @@ async def test_what_an_engine_serves_since_a_moment_is_not_refused() -> None:
 async def test_an_engine_that_does_not_say_what_it_serves_serves_what_it_did(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(fleet, "MODELS_SECONDS_MAX", 0.0)
     engine = Slow("a")
     dispatcher = await knowing(engine)
     engine.unreachable = True

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from processors.answers import calls, dispatch, figures
+from processors.answers import calls, dispatch, figures, fleet
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import (
     CannotContinue,
@@ -37,7 +37,7 @@ ENDS = (EngineFailed, EngineRefused, NoEngine, Overloaded, CannotContinue)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "TICK_SECONDS", 0.001)
-    monkeypatch.setattr(dispatch, "MODELS_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(fleet, "MODELS_SECONDS_MAX", 0.01)
     monkeypatch.setattr(figures, "FIGURES_SECONDS", 0.001)
     monkeypatch.setattr(calls, "ATTEMPTS_MAX", 4)
     monkeypatch.setattr(queue, "ASKED_AGAIN_SECONDS", 0.02)
