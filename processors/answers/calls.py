@@ -1,9 +1,9 @@
 """A call as the state machine's shell makes it: on the first engine that gives a token.
 
 Nothing is shown of a call that fails before its first token, so another engine simply takes it. An
-answer of which nothing was shown before, either, needs a budget of retries for that. Only an engine
-that had the request and then failed counts as an attempt, so that a request which breaks engines
-can't break them for ever.
+answer of which nothing was shown before, either, needs a budget of retries for that. Calls that
+broke at an engine which had the request are counted, so that a request which breaks engines can't
+break them for ever; whoever could not be reached is not.
 """
 
 import logging
@@ -36,7 +36,7 @@ FAILURES: dict[type[Exception], Failure] = {
     CannotContinue: Failure.CANNOT_CONTINUE,
 }
 """How an answer ends of which no call was taken."""
-ATTEMPTS_MAX = 10  # a request that kills engines must not take them all down for ever
+BROKEN_CALLS_MAX = 10  # a request that kills engines must not take them all down for ever
 CHARACTERS_PER_TOKEN = 4  # about, of English; the charge is corrected by the engine's own count
 
 
@@ -72,7 +72,7 @@ class Call:
         Raises Overloaded, NoEngine, EngineRefused, CannotContinue or EngineFailed when, within the
         bounds, no engine took the call; EngineFailed also in the middle.
         """
-        attempts = 0
+        broken = 0
         last: Exception | None = None
         while True:
             try:
@@ -90,10 +90,10 @@ class Call:
                         yield item
                 return
             except EngineFailed as error:
-                attempts += error.reached
+                broken += error.reached
                 last = error
                 log.warning("an engine failed", extra={"engine": self.engine, "kind": error.kind})
-                if speaking.said or attempts >= ATTEMPTS_MAX:
+                if speaking.said or broken >= BROKEN_CALLS_MAX:
                     raise
                 if error.reached and not self._work.begun and not self._dispatcher.may_retry():
                     raise

@@ -175,7 +175,7 @@ def failing(times: int, error: Exception) -> Script:
 
 
 async def test_a_full_engine_is_asked_again_however_often() -> None:
-    engine = FakeEngine("a", failing(4 * calls.ATTEMPTS_MAX, Overloaded()))
+    engine = FakeEngine("a", failing(4 * calls.BROKEN_CALLS_MAX, Overloaded()))
     assert await say(dispatcher_of(engine, away_seconds_max=0.05)) == numbers(5)
 
 
@@ -195,7 +195,7 @@ async def test_a_full_engine_is_asked_less_and_less_often() -> None:
 
 async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
     away = EngineFailed("refused", reached=False)
-    engine = FakeEngine("a", failing(2 * calls.ATTEMPTS_MAX, away))
+    engine = FakeEngine("a", failing(2 * calls.BROKEN_CALLS_MAX, away))
     assert await say(dispatcher_of(engine)) == numbers(5)
 
 
@@ -231,7 +231,7 @@ async def test_a_request_that_kills_engines_is_tried_a_bounded_number_of_times()
     engines = [FakeEngine(name, lambda _: refusing(EngineFailed("dead"))) for name in "abc"]
     with pytest.raises(EngineFailed, match="dead"):
         await asyncio.wait_for(say(dispatcher_of(*engines)), 20)
-    assert sum(len(engine.calls) for engine in engines) == calls.ATTEMPTS_MAX
+    assert sum(len(engine.calls) for engine in engines) == calls.BROKEN_CALLS_MAX
 
 
 async def test_without_a_budget_for_retries_only_what_was_shown_in_part_goes_on_elsewhere() -> None:

@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(fleet, "MODELS_SECONDS_MAX", 0.01)
     monkeypatch.setattr(figures, "FIGURES_SECONDS", 0.001)
-    monkeypatch.setattr(calls, "ATTEMPTS_MAX", 4)
+    monkeypatch.setattr(calls, "BROKEN_CALLS_MAX", 4)
     monkeypatch.setattr(queue, "ASKED_AGAIN_SECONDS", 0.02)
 
 

@@ -10,7 +10,7 @@ from events.answers import Chunk, Claim, ClaimId, End
 from events.conversations import EndKind, Usage
 from events.ids import AnswerId, fresh_id
 from processors.answers import dispatch, holding
-from processors.answers.calls import ATTEMPTS_MAX
+from processors.answers.calls import BROKEN_CALLS_MAX
 from processors.answers.engine import EngineFailed, Finished, Overloaded, Prompt, Token
 from tests.processors.answers.fakes import counting, numbers, request, task
 from tests.processors.answers.test_worker import House, running
@@ -43,7 +43,7 @@ async def test_a_shown_answer_waits_for_an_engine_and_goes_on() -> None:
     house.engine.script = dying
     async with running(house) as worker:
         worker.take(asked)
-        await house.until(lambda: calls > 1 + 2 * ATTEMPTS_MAX, "it is tried on and on")
+        await house.until(lambda: calls > 1 + 2 * BROKEN_CALLS_MAX, "it is tried on and on")
         await asyncio.sleep(0.1)  # five times as long as an answer waits that has not begun
         assert house.log.of(asked.answer).end is None
         there.set()
