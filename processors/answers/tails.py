@@ -4,7 +4,7 @@ A tail begins somewhere in the log. Of an answer that was asked for before that,
 the first claim, and then its fold is not the truth: `Recall` reads what is missing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -47,6 +47,41 @@ class Tail:
         found = [folds for at, folds in self.joins if at <= offset]
         self.joins = [one for one in self.joins if one[0] > offset]
         return found
+
+
+class Births:
+    """Tells whether a request was born before the tail of its partition begins.
+
+    One that comes again was born before its newest work record. So two differences of clocks, each
+    of one clock: how old it is, by the event store's, and when Kafka had got some record at the
+    latest. Where nothing was unacknowledged the tail begins by this machine's clock; but whatever
+    came first since came after that.
+    """
+
+    def __init__(self, margin_ms: int) -> None:
+        self._margin_ms = margin_ms
+        self._newest_ms = 0
+        """Kafka's clock, at least: when the newest request that came was appended."""
+        self._first_ms: dict[int, int] = {}
+        """The same of the first request of each partition that is owned."""
+
+    def came(self, request: Request) -> None:
+        if request.appended_ms:
+            self._newest_ms = max(self._newest_ms, request.appended_ms)
+            self._first_ms.setdefault(request.place.partition, request.appended_ms)
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """They are not owned any more."""
+        for partition in partitions:
+            self._first_ms.pop(partition, None)
+
+    def missed_since(self, request: Request, age_seconds: float, tail: Tail) -> int | None:
+        """No token record of it is older, by the log's clock; None: the tail has them all."""
+        born_ms = self._newest_ms - int(age_seconds * 1_000)
+        first_ms = self._first_ms.get(request.place.partition, tail.since_ms)
+        if born_ms >= min(tail.since_ms, first_ms - self._margin_ms):
+            return None
+        return born_ms - self._margin_ms
 
 
 @dataclass(slots=True)

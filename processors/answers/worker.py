@@ -16,13 +16,14 @@ from events.changed import changed
 from events.conversations import Band
 from events.ids import AnswerId
 from processors.answers.dispatch import Dispatcher, Ticket
+from processors.answers.following import Following
 from processors.answers.holding import Holding
 from processors.answers.pace import Pace
 from processors.answers.ports import LogUnavailable, Request, Requests, TokenLog, TokenRead, Work
 from processors.answers.protocol_words import CancelAsked, GenerationChanged, Read
 from processors.answers.standstill import Standstill
 from processors.answers.surroundings import HoldingLimits, Surroundings
-from processors.answers.tails import Asked, Missed, Recall, Tail
+from processors.answers.tails import Asked, Births, Missed, Recall
 from processors.answers.waiting import Waiting
 
 log = logging.getLogger("thalweg.answers")
@@ -59,6 +60,7 @@ class Worker:
         self._tokens = tokens
         self._work = work
         self._limits = limits
+        margin_ms = int(limits.token_margin_seconds * 1_000)
         self._around = Surroundings(
             name,
             tokens,
@@ -70,18 +72,13 @@ class Worker:
             self._missed,
         )
         self._generation = 0
-        self._owned: dict[int, int] = {}  # partition: the generation in which it was gained
-        self._tails: dict[int, Tail] = {}
+        self._following = Following(tokens, work, margin_ms=margin_ms, folded=self._folded)
+        self._tails = self._following.tails
         self._recall = Recall(tokens, self._tails, self._join)
         self._to_recall = asyncio.Event()
         self._whole: set[AnswerId] = set()
         """Held, and folded from before their birth."""
-        self._newest_ms = 0
-        """Kafka's clock, at least: when the newest request that was taken was appended."""
-        self._first_ms: dict[int, int] = {}
-        """The same of the first request of each partition that is owned."""
-        self._to_stop: set[int] = set()
-        self._changed = asyncio.Event()
+        self._births = Births(margin_ms)
         self._held: dict[AnswerId, Holding] = {}
         self._waiting = Waiting(
             dispatcher,
@@ -106,22 +103,19 @@ class Worker:
     @property
     def ready(self) -> bool:
         """It has partitions, and has folded them all."""
-        return bool(self._owned) and all(
-            partition in self._tails and self._tails[partition].ready for partition in self._owned
-        )
+        return self._following.ready
 
     async def run(self) -> None:
         """Until it is cancelled; then all is dropped, without an end or an acknowledgement."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read())
-                group.create_task(self._follow())
+                group.create_task(self._following.run())
                 group.create_task(self._recall_missed())
                 group.create_task(Standstill(self._held).watch())
         finally:
-            self._waiting.drop(self._owned)  # else what ends now makes room for it
-            self._owned.clear()
-            self._tails.clear()
+            self._waiting.drop(self._following.owned)  # else what ends now makes room for it
+            self._following.drop()
             for holding in list(self._held.values()):
                 self._ending.update(holding.abandon())
             self._held.clear()
@@ -134,21 +128,14 @@ class Worker:
 
         Only the work of partitions that it has lost is stopped.
         """
-        gained = set(partitions) - set(self._owned)
-        lost = set(self._owned) - set(partitions)
         self._generation = generation
-        self._owned = {
-            each: generation if each in gained else self._owned[each] for each in partitions
-        }
+        gained, lost = self._following.owns(generation, partitions)
         self._whole.difference_update(self._waiting.drop(lost))
-        self._around.dispatcher.owns(self._owned)
+        self._around.dispatcher.owns(self._following.owned)
         for missed in list(self._recall.missed.values()):
             if missed.asked.request.place.partition in lost:
                 del self._recall.missed[missed.asked.request.answer]
-        for partition in lost:
-            self._first_ms.pop(partition, None)
-            if self._tails.pop(partition, None) is not None:
-                self._to_stop.add(partition)
+        self._births.forget(lost)
         for holding in list(self._held.values()):
             owned = holding.request.place.partition not in lost
             holding.put(GenerationChanged(generation, owned))
@@ -158,20 +145,17 @@ class Worker:
                 "generation": generation,
                 "gained": sorted(gained),
                 "lost": sorted(lost),
-                "partitions": len(self._owned),
+                "partitions": len(self._following.owned),
             },
         )
-        self._changed.set()
         self._start_some()
 
     def take(self, request: Request) -> None:
         """A request has come. It may come again, from another place or from the same."""
         place = request.place
-        if place.partition not in self._owned:
+        if place.partition not in self._following.owned:
             return  # it comes again if the partition does
-        if request.appended_ms:
-            self._newest_ms = max(self._newest_ms, request.appended_ms)
-            self._first_ms.setdefault(place.partition, request.appended_ms)
+        self._births.came(request)
         known = (
             self._held.get(request.answer)
             or self._waiting.get(request.answer)
@@ -254,20 +238,13 @@ class Worker:
         asyncio.get_running_loop().call_soon(self._start_some)
 
     def _missed(self, request: Request, age_seconds: float) -> bool:
-        """See `Surroundings`. A request that comes again was born before its newest work record.
-
-        Two differences of clocks, each of one clock: how old it is, by the event store's, and when
-        Kafka had got some record at the latest. Where nothing was unacknowledged the tail begins by
-        this machine's clock; but whatever came first since came after that.
-        """
+        """See `Surroundings`."""
         holding, partition = self._held.get(request.answer), request.place.partition
         tail = self._tails.get(partition)
         if holding is None or tail is None or not request.appended_ms:
             return False
-        born_ms = self._newest_ms - int(age_seconds * 1_000)
-        margin = int(self._limits.token_margin_seconds * 1_000)
-        since_ms = min(tail.since_ms, self._first_ms.get(partition, tail.since_ms) - margin)
-        if born_ms >= since_ms or request.answer in self._whole:
+        since_ms = self._births.missed_since(request, age_seconds, tail)
+        if since_ms is None or request.answer in self._whole:
             return False
         log.warning(
             "a request is older than the tokens that were read: they are read from before it",
@@ -276,7 +253,7 @@ class Worker:
         del self._held[request.answer]
         self._ending.update(holding.abandon())
         asked = Asked(request, holding.places)
-        self._recall.missed[request.answer] = Missed(asked, born_ms - margin)
+        self._recall.missed[request.answer] = Missed(asked, since_ms)
         self._to_recall.set()
         return True
 
@@ -335,43 +312,6 @@ class Worker:
             self._join(read.partition, folds)
         if tail.ready and not was_ready:
             self._folded(read.partition)
-
-    async def _follow(self) -> None:
-        """Reads the tokens of the partitions that are owned, and of no others."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self._follow_once()
-            except LogUnavailable as error:
-                log.warning("the token log cannot be read now", extra={"error": str(error)})
-                await asyncio.sleep(AGAIN_SECONDS)
-                self._changed.set()
-
-    async def _follow_once(self) -> None:
-        while self._to_stop:
-            stopping = set(self._to_stop)
-            await self._tokens.stop(stopping)
-            self._to_stop -= stopping
-        gained = {each: at for each, at in self._owned.items() if each not in self._tails}
-        if not gained:
-            return
-        margin = int(self._limits.token_margin_seconds * 1_000)
-        oldest = await self._work.oldest(gained)
-        spans = await self._tokens.locate({each: oldest[each] - margin for each in gained})
-        begun = {
-            partition: span
-            for partition, span in spans.items()
-            if self._owned.get(partition) == gained[partition]
-        }
-        if len(begun) < len(spans):  # lost meanwhile, and maybe gained again: another end by now
-            self._changed.set()
-        for partition, span in begun.items():
-            self._tails[partition] = Tail(span.first, span.end, oldest[partition] - margin)
-        await self._tokens.begin({partition: span.first for partition, span in begun.items()})
-        for partition in begun:
-            if partition in self._tails and self._tails[partition].ready:
-                self._folded(partition)
 
     async def _recall_missed(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from events.answers import Chunk, Claim, ClaimId, End
 from events.conversations import Band, EndKind, Sampling, Usage
 from events.decisions import Decision
 from events.ids import AnswerId, fresh_id
+from processors.answers import following
 from processors.answers import worker as worker_module
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
@@ -118,7 +119,7 @@ async def running(house: House, partitions: set[int] | None = None) -> AsyncIter
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(following, "AGAIN_SECONDS", 0.001)
 
 
 async def test_a_request_is_claimed_spoken_ended_and_acknowledged() -> None:
