@@ -5,16 +5,16 @@ whoever made it says it again. Nothing waits for any of it.
 """
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from events.codec import Undecodable
+from events.statements import Statement, decode_statement, encode_statement
 from events.workers import Report, encode_report
 from infra.kafka.consumer import Record
 from infra.kafka.producer import Delivered, Producer, ProducerFull
 from infra.workers_reader import KIND, PARTITION, REPORT, STATEMENT, WorkersReader
-from processors.answers.scheduling.lending import SAYING_SECONDS_MAX, Debt, Loan, Statement
+from processors.answers.scheduling.lending import SAYING_SECONDS_MAX
 
 log = logging.getLogger("thalweg.answers")
 
@@ -54,9 +54,11 @@ class WorkersLog:
         """Tells of every statement, this worker's own too, until it is cancelled."""
 
         def read(record: Record) -> None:
-            statement = decode_statement(record.value or b"")
-            if statement is None:
-                log.error("a statement is passed over", extra={"offset": record.offset})
+            try:
+                statement = decode_statement(record.value)
+            except Undecodable as error:
+                said = {"offset": record.offset, "error": str(error)}
+                log.error("a statement is passed over", extra=said)
             else:
                 heard(statement)
 
@@ -83,49 +85,3 @@ class WorkersLog:
     def _sent(self, sent: "asyncio.Future[Delivered]") -> None:
         if not sent.cancelled() and sent.exception() is None:
             self._reader.landed(sent.result().offset)
-
-
-def encode_statement(statement: Statement) -> bytes:
-    return json.dumps(
-        {
-            "worker": statement.worker,
-            "number": statement.number,
-            "wanted": dict(statement.wanted),
-            "lent": {
-                engine: {other: [loan.number, loan.places] for other, loan in loans.items()}
-                for engine, loans in statement.lent.items()
-            },
-            "owed": {
-                engine: {
-                    owner: [debt.number, debt.used, int(debt.void)] for owner, debt in debts.items()
-                }
-                for engine, debts in statement.owed.items()
-            },
-        },
-        separators=(",", ":"),
-    ).encode()
-
-
-def decode_statement(value: bytes) -> Statement | None:
-    """None: it is none of ours."""
-    try:
-        said = json.loads(value)
-        return Statement(
-            worker=str(said["worker"]),
-            wanted={str(engine): int(number) for engine, number in said["wanted"].items()},
-            lent=_nested(said["lent"], lambda number, places: Loan(int(number), int(places))),
-            owed=_nested(
-                said["owed"],
-                lambda number, used, void: Debt(int(number), int(used), void=bool(void)),
-            ),
-            number=int(said["number"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None
-
-
-def _nested(said: Mapping[str, Any], made: Callable[..., Any]) -> dict[str, dict[str, Any]]:
-    return {
-        str(engine): {str(worker): made(*values) for worker, values in each.items()}
-        for engine, each in said.items()
-    }

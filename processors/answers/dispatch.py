@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from events.ids import AnswerId
+from events.statements import Statement
 from events.workers import Report
 from processors.answers.decisions import Decisions, Say
 from processors.answers.engine import Engine, Overloaded
@@ -19,7 +20,6 @@ from processors.answers.meter import NOTHING, UNMEASURED, Meter, Spoken
 from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
-from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
 from processors.answers.scheduling.seats import SeatLimits

@@ -7,7 +7,8 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 
-from processors.answers.scheduling.lending import Lending, Need, Statement
+from events.statements import Statement
+from processors.answers.scheduling.lending import Lending, Need
 from processors.answers.scheduling.scheduler import Scheduler
 from processors.answers.scheduling.shares import share
 

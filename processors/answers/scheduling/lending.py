@@ -20,8 +20,10 @@ closed by its kernel. Pure: it is told the time, in seconds of a clock that neve
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
+
+from events.statements import Debt, Loan, Statement
 
 SILENT_SECONDS_MAX = 3.0
 """Twice the session timeout: by then the group has found out too."""
@@ -43,45 +45,6 @@ class Need:
     in_flight: int
     wanted: int
     """Requests that wait for a place there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """Of one engine, to one worker. `number` grows with each change, so that an answer to an
-    older one is told from an answer to this one."""
-
-    number: int
-    places: int
-
-
-@dataclass(frozen=True, slots=True)
-class Debt:
-    """What a borrower says of a loan: the number it has read, and what it still uses."""
-
-    number: int
-    used: int
-    void: bool = False
-    """It is not to be counted on any more: a new one is to be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What a worker says to all others. Engines and workers by their names."""
-
-    worker: str
-    wanted: Mapping[str, int] = field(default_factory=dict)
-    """By engine: places that it could use more."""
-    lent: Mapping[str, Mapping[str, Loan]] = field(default_factory=dict)
-    """By engine and borrower."""
-    owed: Mapping[str, Mapping[str, Debt]] = field(default_factory=dict)
-    """By engine and owner."""
-    number: int = 0
-    """Of this worker's statements."""
-
-    @property
-    def matters(self) -> bool:
-        """To others."""
-        return bool(self.wanted or self.lent or self.owed)
 
 
 @dataclass(slots=True)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.codec import Undecodable
+from events.statements import Debt, Loan, Statement, decode_statement, encode_statement
 from events.workers import Report
-from infra.answers_worker.workers_log import WorkersLog, decode_statement, encode_statement
+from infra.answers_worker.workers_log import WorkersLog
 from infra.workers_reader import KIND, PARTITION, STATEMENT
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
-from processors.answers.scheduling.lending import Debt, Loan, Statement
 from processors.answers.scheduling.seats import SeatLimits
 from tests.contracts.worker.asking import Installation
 from tests.processors.answers.fakes import FakeEngine, request
@@ -62,7 +63,8 @@ def test_a_statement_is_read_as_it_was_made(statement: Statement) -> None:
     ],
 )
 def test_what_is_no_statement_is_passed_over(value: bytes) -> None:
-    assert decode_statement(value) is None
+    with pytest.raises(Undecodable):
+        decode_statement(value)
 
 
 @asynccontextmanager

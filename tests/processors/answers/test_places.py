@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import uvloop
 
+from events.statements import Statement
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
 from processors.answers.places import Places
-from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.scheduler import Scheduler
 from processors.answers.scheduling.seats import Seat, SeatLimits
 from tests.processors.answers.fakes import FakeEngine, request

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from events.statements import Statement
 from processors.answers import calls, dispatch, figures, fleet
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import (
@@ -21,7 +22,6 @@ from processors.answers.engine import (
     Token,
 )
 from processors.answers.scheduling import queue
-from processors.answers.scheduling.lending import Statement
 from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import QueueLimits
 from tests.processors.answers.fakes import MODEL, FakeEngine, counting, numbers

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.statements import Statement
 from processors.answers.scheduling.lending import (
     FORGOTTEN_SECONDS,
     SAYING_SECONDS_MAX,
     SILENT_SECONDS_MAX,
     Lending,
     Need,
-    Statement,
 )
 from processors.answers.scheduling.shares import share
 
