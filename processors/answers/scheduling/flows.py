@@ -46,8 +46,9 @@ class Flow:
         self._counters = counters
         self._tenants: dict[UUID, _Tenant] = {}
         self._order: list[tuple[int, int, UUID]] = []
-        """By counter; who got in line first at that goes first. Old places are passed over."""
-        self._places = 0
+        """By counter; who got in line first at that goes first. Old numbers are passed over."""
+        self._in_line = 0
+        """Numbers that were drawn."""
         self.size = 0
         """How much waits."""
 
@@ -67,7 +68,7 @@ class Flow:
         tenant.live += 1
         self.size += 1
         if tenant.live == 1:
-            self.place(work.tenant)
+            self.line_up(work.tenant)
 
     def kill(self, entry: Entry) -> None:
         """It waits here no more."""
@@ -80,29 +81,29 @@ class Flow:
         else:
             del self._tenants[entry.work.tenant]
 
-    def place(self, tenant: UUID) -> None:
+    def line_up(self, tenant: UUID) -> None:
         """Puts a tenant in line at what its counter says now."""
         if tenant in self._tenants:
-            self._places += 1
-            heapq.heappush(self._order, (self._counters.of(tenant), self._places, tenant))
+            self._in_line += 1
+            heapq.heappush(self._order, (self._counters.of(tenant), self._in_line, tenant))
             if len(self._order) > 2 * len(self._tenants) + DEAD_ENTRIES_MAX:
                 self._tidy()
 
     def first(self) -> tuple[int, int, Entry] | None:
-        """(counter, place in line, work) of what is next; None: nothing waits."""
+        """(counter, number in line, work) of what is next; None: nothing waits."""
         while self._order:
-            counter, place, tenant = self._order[0]
+            counter, number, tenant = self._order[0]
             waiting = self._tenants.get(tenant)
             if waiting is not None and counter == self._counters.of(tenant):
-                return counter, place, waiting.first()
+                return counter, number, waiting.first()
             heapq.heappop(self._order)
         return None
 
     def _tidy(self) -> None:
-        """Keeps one place a tenant: its earliest at its counter of now."""
+        """Keeps one number a tenant: its earliest at its counter of now."""
         kept: dict[UUID, tuple[int, int, UUID]] = {}
-        for place in sorted(self._order):
-            counter, _, tenant = place
+        for drawn in sorted(self._order):
+            counter, _, tenant = drawn
             if tenant in self._tenants and counter == self._counters.of(tenant):
-                kept.setdefault(tenant, place)
+                kept.setdefault(tenant, drawn)
         self._order = sorted(kept.values())

@@ -132,7 +132,7 @@ class Queue:
     def settle(self, charge: Charge, used: int) -> None:
         """What was dispatched has ended, and has used so many tokens."""
         self._counters[charge.level].settle(charge.tenant, charge.tokens, used)
-        self._place(charge.tenant, charge.level)
+        self._line_up(charge.tenant, charge.level)
 
     def wakes_at(self) -> float:
         """When `given_up` or `next` may have something because time has passed, at the earliest."""
@@ -192,13 +192,13 @@ class Queue:
         self._leave(entry)
         charge = Charge(work.tenant, level, work.tokens, self._counters[level].of(work.tenant))
         self._counters[level].charge(work.tenant, work.tokens)
-        self._place(work.tenant, level)
+        self._line_up(work.tenant, level)
         return Next(work, charge, max(0.0, now - work.asked_at))
 
-    def _place(self, tenant: UUID, level: Level) -> None:
+    def _line_up(self, tenant: UUID, level: Level) -> None:
         """Its counter has changed."""
         for flow in self._flows[level].values():
-            flow.place(tenant)
+            flow.line_up(tenant)
 
     # what time does -----------------------------------------------------------------------------
 
