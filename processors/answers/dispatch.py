@@ -17,13 +17,13 @@ from processors.answers.decisions import Decisions, Say
 from processors.answers.engine import Engine, Overloaded
 from processors.answers.fleet import Fleet
 from processors.answers.meter import NOTHING, UNMEASURED, Meter, Spoken
-from processors.answers.places import Places
 from processors.answers.reports import Served, report_of
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
 from processors.answers.scheduling.seats import SeatLimits
 from processors.answers.scheduling.work import Queued, QueueLimits, Why
+from processors.answers.sharing import Sharing
 
 TICK_SECONDS = 0.05  # while work waits: pauses of breakers end, engines start slowly
 
@@ -109,22 +109,22 @@ class Dispatcher:
         self._waiting: dict[AnswerId, Callable[[Turn], None]] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._closed = self._going = False
-        self._places: Places | None = None
+        self._sharing: Sharing | None = None
         if say is not None:
-            self._places = Places(
+            self._sharing = Sharing(
                 worker, self._scheduler, partitions=partitions, say=say, grown=self._go_soon
             )
 
     def owns(self, partitions: Collection[int]) -> None:
         """The partitions that are this worker's now: with them go the engines' places."""
         self._partitions = len(partitions)
-        if self._places is not None:
-            self._places.owns(partitions)
+        if self._sharing is not None:
+            self._sharing.owns(partitions)
 
     def heard(self, statement: Statement) -> None:
         """A worker's statement was read, another's or its own."""
-        if self._places is not None:
-            self._places.heard(statement)
+        if self._sharing is not None:
+            self._sharing.heard(statement)
 
     def engine(self, name: str) -> Engine:
         """One that has gone as well, until its last call is over."""
@@ -133,8 +133,8 @@ class Dispatcher:
     def set_engines(self, engines: Sequence[Engine], *, whole: bool = True) -> None:
         """These are the engines from now on: see `Fleet`."""
         self._fleet.set_engines(engines, whole=whole)
-        if self._places is not None:
-            self._places.seats_changed()
+        if self._sharing is not None:
+            self._sharing.seats_changed()
         self._fleet.look()
         self._go_soon()
 
@@ -216,8 +216,8 @@ class Dispatcher:
         self._closed = True
         if self._tick is not None:
             self._tick.cancel()
-        if self._places is not None:
-            self._places.close()
+        if self._sharing is not None:
+            self._sharing.close()
         await self._fleet.close()
 
     # ---------------------------------------------------------------------------------------------
@@ -246,8 +246,8 @@ class Dispatcher:
             self._decisions.dispatched(dispatch)
             self._waiting.pop(dispatch.work.answer)(dispatch)
         self._fleet.figures.look()
-        if self._places is not None:
-            self._places.look_soon()
+        if self._sharing is not None:
+            self._sharing.look_soon()
 
     def _ticked(self) -> None:
         self._tick = None

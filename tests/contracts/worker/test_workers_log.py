@@ -19,7 +19,7 @@ from processors.answers.scheduling.seats import SeatLimits
 from tests.contracts.worker.asking import Installation
 from tests.processors.answers.fakes import FakeEngine, request
 from tests.processors.answers.test_dispatch import PROMPT
-from tests.processors.answers.test_places import speaking_for
+from tests.processors.answers.test_sharing import speaking_for
 
 PLACES, PARTITIONS = 8, 16
 ASKED = 40

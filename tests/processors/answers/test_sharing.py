@@ -11,9 +11,9 @@ from events.statements import Statement
 from processors.answers.calls import Call, work_of
 from processors.answers.dispatch import Dispatcher, DispatchLimits
 from processors.answers.engine import Finished, FinishReason, Prompt, Token
-from processors.answers.places import Places
 from processors.answers.scheduling.scheduler import Scheduler
 from processors.answers.scheduling.seats import Seat, SeatLimits
+from processors.answers.sharing import Sharing
 from tests.processors.answers.fakes import FakeEngine, request
 from tests.processors.answers.test_dispatch import PROMPT
 
@@ -100,7 +100,7 @@ async def test_more_workers_than_places_all_get_their_turn() -> None:
 async def test_more_places_are_told_at_once_and_fewer_are_used_no_more() -> None:
     scheduler, grown = Scheduler(random.Random(0)), []
     seat = scheduler.seats["a"] = Seat("a")
-    places = Places(
+    places = Sharing(
         "w", scheduler, partitions=2, say=lambda _: None, grown=lambda: grown.append(seat.share)
     )
     places.owns(())
@@ -117,7 +117,7 @@ def test_two_changes_at_once_are_one_look_in_the_loop_that_workers_have_too() ->
     async def looked() -> None:
         scheduler = Scheduler(random.Random(0))
         seat = scheduler.seats["a"] = Seat("a")
-        places = Places("w", scheduler, partitions=1, say=lambda _: None, grown=lambda: None)
+        places = Sharing("w", scheduler, partitions=1, say=lambda _: None, grown=lambda: None)
         places.look_soon()
         places.look_soon()
         await asyncio.sleep(0)

@@ -18,7 +18,7 @@ LOOK_AGAIN_SECONDS = 0.5
 """As long as anything is wanted, lent or borrowed: twice as often as a statement is said again."""
 
 
-class Places:
+class Sharing:
     """Of one worker, on one event loop. `say` puts a statement into the log, whose reader gives it
     to `heard`, as those of all others; `grown` is told when a worker may use more than before."""
 
