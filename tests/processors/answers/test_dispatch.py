@@ -24,6 +24,7 @@ from processors.answers.engine import (
     Prompt,
     Token,
 )
+from processors.answers.scheduling import queue
 from processors.answers.scheduling.breaker import BreakerLimits
 from processors.answers.scheduling.retries import RetryLimits
 from processors.answers.scheduling.seats import SeatLimits
@@ -199,7 +200,11 @@ async def test_a_connection_that_is_refused_is_not_an_attempt() -> None:
     assert await say(dispatcher_of(engine)) == numbers(5)
 
 
-async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_deadline() -> None:
+async def test_for_an_answer_that_was_shown_engines_are_waited_for_until_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Less than a breaker's pause: where a call takes long, no look falls into one otherwise.
+    monkeypatch.setattr(queue, "ASKED_AGAIN_SECONDS", 0.001)
     engine = FakeEngine("a", failing(10**9, EngineFailed("refused", reached=False)))
     dispatcher = dispatcher_of(engine, away_seconds_max=0.05)
     with pytest.raises(NoEngine):
