@@ -17,6 +17,7 @@ from infra.checks.redis import redis as redis_check
 from infra.kafka.topics import make_topics, topic_configurations
 from infra.settings import CONTEXTS, Settings
 from tests.contracts.kafka.conftest import TOPIC_SECONDS_MAX
+from tests.fixtures.processes import wait_for
 from tests.fixtures.servers import DatabaseUrl
 from tests.infra.test_checks import wrong
 
@@ -65,6 +66,11 @@ def test_all_that_is_wrong_with_the_topics_is_said_at_once(kafka: str, topics: T
     )
     for done in made.values():
         done.result(TOPIC_SECONDS_MAX)
+    wait_for(  # a broker under load makes them known a moment after it has said that it made them
+        lambda: set(made) <= set(admin.list_topics(timeout=TOPIC_SECONDS_MAX).topics),
+        "the topics",
+        seconds_max=TOPIC_SECONDS_MAX,
+    )
     found = wrong(topics_check(settings))
     for part in (
         f"Kafka has no {missing}",

@@ -53,13 +53,13 @@ async def test_what_is_decided_of_one_answer_is_one_record_where_its_id_leads(
     opened = BreakerChanged(4, "engine", "closed", "open")
     for one in (about[0], WasGivenUp(3, other, "c"), about[1], opened):
         log.say(one)
-    await log.close()
-    assert log.lost == 0
     found = {}
     async with reading(installation) as records:
         while len(found) < 3:
             record = await anext(records)
             found[record.key] = record.partition, decode_decided(record.value)
+    await log.close()
+    assert log.lost == 0
     at = partition_of(answer, installation.settings.partitions)
     assert found[str(answer).encode()] == (at, Decided("w", tuple(about)))
     assert found[b"engine"][1] == Decided("w", (opened,))
