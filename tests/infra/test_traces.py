@@ -4,7 +4,9 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -22,6 +24,21 @@ TELL_SECONDS_MAX = 0.001
 """Of one span, on the average: it goes into a queue."""
 SLACK_SECONDS = 5.0
 """For a machine under load; the exporter by itself would wait twice as long, and longer."""
+
+SENDING_SECONDS_MAX = 30
+"""That a thread goes on which a stop did not wait for."""
+
+
+@pytest.fixture(autouse=True)
+def _threads_end_with_their_test() -> Iterator[None]:
+    """One that sends on draws from the random numbers of the tests after this."""
+    before = set(threading.enumerate())
+    yield
+    wait_for(
+        lambda: set(threading.enumerate()) <= before,
+        "the end of the threads that send",
+        seconds_max=SENDING_SECONDS_MAX,
+    )
 
 
 def test_a_span_arrives_as_it_was_told() -> None:
@@ -76,8 +93,9 @@ def test_a_collector_that_is_away_is_told_of_once_and_holds_nobody_up(
 
 
 def test_a_collector_that_hangs_delays_a_stop_by_no_more_than_its_bound(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(traces, "REQUEST_SECONDS_MAX", FLUSH_SECONDS_MAX + 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         sending = Traces(f"http://127.0.0.1:{silent.getsockname()[1]}", role="gateway")
         trace.stage("a stage", REQUEST, 1)

@@ -155,7 +155,7 @@ async def test_an_engine_that_trickles_is_heard_out(
 async def test_closing_cancels_the_work_at_once(engine: Engine, numbered: NumberedEngine) -> None:
     async with aclosing(engine.generate(prompt("hang_after=2"))) as spoken:
         assert [(await anext(spoken)), (await anext(spoken))]
-        assert numbered.calls["open"] == 1
+        assert numbered.open_calls.open == 1
     async with asyncio.timeout(SECONDS_MAX):
         await numbered.idle.wait()
     assert numbered.calls["cancelled"] == 1
