@@ -250,7 +250,7 @@ def test_without_an_engine_for_long_a_request_is_refused_before_anything_is_writ
     fleet: Fleet, http: httpx2.Client
 ) -> None:
     fleet.with_second()
-    assert chat(http, SECOND).status_code == 200
+    wait_for(lambda: chat(http, SECOND).status_code == 200, "the workers to trust the engine")
     fleet.stop_second()
     waited = chat(http, SECOND)  # it is accepted, and waits for as long as one may
     assert (waited.status_code, waited.json()["error"]["code"]) == (503, "no_engine")

@@ -114,9 +114,9 @@ def test_a_refusal_is_counted(measured: RunningThalweg, ports: dict[str, int]) -
 def test_a_port_that_is_taken_is_told_and_the_role_works(
     measured: RunningThalweg, ports: dict[str, int]
 ) -> None:
-    told = (measured.home / "up.log").read_text()
-    assert f"no metrics are shown at {LOCALHOST}:{ports[TAKEN]}" in told
-    assert "Metrics for Prometheus" in told
+    told = measured.home / "up.log"
+    assert f"no metrics are shown at {LOCALHOST}:{ports[TAKEN]}" in told.read_text()
+    wait_for(lambda: "Metrics for Prometheus" in told.read_text(), "the start to be told whole")
     assert measured.pids(TAKEN)
     shown = {one["role"]: one["ports"] for one in measured.processes()}
     assert "metrics" not in shown[TAKEN]
