@@ -8,8 +8,8 @@ STAMPS := .venv/stamps
 # They need processors and nothing else: no server, no clock.
 EXPLORATIONS := tests/protocol tests/processors
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
-# Each process has servers of its own, and waits for them half of its time.
-WITH_SERVERS := -n 3 --dist loadgroup
+# Each process has servers of its own and waits for them half of its time. One has the system tests.
+WITH_SERVERS := -n 2 --dist loadgroup
 
 # The first Python that works and is new enough (a shim on the PATH may be there and not work).
 FIND_PYTHON := for python in python3.12 python3.11 python3; do \
