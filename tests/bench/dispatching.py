@@ -12,7 +12,7 @@ from events.ids import AnswerId, ConversationId
 from processors.answers.dispatch import Dispatcher
 from processors.answers.engine import Finished, Prompt, Token
 from processors.answers.scheduling.scheduler import Dispatch, Outcome, Scheduler
-from processors.answers.scheduling.seats import Seat
+from processors.answers.scheduling.seats import Figures, Seat
 from processors.answers.scheduling.work import Queued
 from tests.bench.measure import Spread
 
@@ -89,6 +89,9 @@ class _Idle:
 
     async def healthy(self) -> bool:
         return True
+
+    async def figures(self) -> Figures | None:
+        return None
 
     def generate(self, prompt: Prompt) -> AsyncIterator[Token | Finished]:
         raise NotImplementedError

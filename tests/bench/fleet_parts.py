@@ -23,11 +23,13 @@ async def dispatch(world: World) -> list[Row]:
 
 
 async def urgent(world: World) -> list[Row]:
-    with world.another(**flex_waiting.SETTINGS) as thalweg:
+    places = world.scale.flex_places
+    with world.another(**flex_waiting.settings(places)) as thalweg:
         found = await flex_waiting.first_tokens(
             thalweg,
             world.engine,
             waiting=world.scale.flex_waiting,
+            places=places,
             probes=world.scale.urgent,
         )
     ratio = found.behind.p50 / found.alone.p50

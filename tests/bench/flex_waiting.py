@@ -19,11 +19,10 @@ DELAY_MS, URGENT_TOKENS = 200, 2
 """A first token as soon as a real engine's, and so slow that two cores have time."""
 TOKENS = (3, 13, 5, 11, 7, 9, 4, 12)
 """Of flex, in turns: equal ones would go in step, and end and begin all at once."""
-PLACES = 36
-"""Of the engine: full, it ends 22 answers a second."""
-SETTINGS = {"THALWEG_ENGINE_REQUESTS_MAX": str(PLACES), "THALWEG_ENGINE_REQUESTS_AHEAD_MAX": "0"}
 ASKING_AT_A_TIME = 8
 AGAIN_SECONDS = 0.2
+REFUSED = (429, 503)
+"""Asked again later, as the answer says: so many at once may be too much for a while."""
 FILLED_SECONDS_MAX = 120.0
 
 
@@ -35,22 +34,30 @@ class Found:
     """So many of flex were waiting or being answered all the time."""
 
 
+def settings(places: int) -> dict[str, str]:
+    """Of a Thalweg whose engine has so many: full, it ends 0.6 answers a second for each."""
+    return {
+        "THALWEG_ENGINE_REQUESTS_MAX": str(places),
+        "THALWEG_ENGINE_REQUESTS_AHEAD_MAX": "0",
+    }
+
+
 async def first_tokens(
-    thalweg: RunningThalweg, engine: Target, *, waiting: int, probes: int
+    thalweg: RunningThalweg, engine: Target, *, waiting: int, places: int, probes: int
 ) -> Found:
+    """With `settings(places)`. Raises AssertionError: a request of flex was turned away for good,
+    TimeoutError: they never were so many."""
     target = Target(thalweg.port, thalweg.api_key)
     urgent = _request(target, "priority", URGENT_TOKENS)
     alone = await _probed(thalweg, urgent, probes)
     requests = cycle([_request(target, "flex", tokens) for tokens in TOKENS])
-    flood = _Flood(thalweg, engine, requests, waiting + PLACES)
-    filling = asyncio.create_task(flood.keep())
-    try:
+    flood = _Flood(thalweg, engine, requests, waiting + places)
+    async with asyncio.TaskGroup() as tasks:  # a flood that breaks off ends the wait for it
+        filling = tasks.create_task(flood.keep())
         async with asyncio.timeout(FILLED_SECONDS_MAX):
             await flood.is_there.wait()
         behind = await _probed(thalweg, urgent, probes)
-    finally:
         filling.cancel()
-        await asyncio.gather(filling, return_exceptions=True)
     return Found(Spread.of(alone), Spread.of(behind), flood.least)
 
 
@@ -106,10 +113,15 @@ class _Flood:
             for _ in left:
                 connection = await connect(self.thalweg.port)
                 asking = asyncio.create_task(connection.ask(next(self.requests)))
-                await connection.accepted.wait()
-                assert connection.answer.status == 200, bytes(connection.answer.body)
+                accepted = asyncio.create_task(connection.accepted.wait())
+                await asyncio.wait({asking, accepted}, return_when=asyncio.FIRST_COMPLETED)
+                answer = connection.answer
                 connection.close()
-                await asyncio.gather(asking, return_exceptions=True)
+                accepted.cancel()
+                await asyncio.gather(asking, accepted, return_exceptions=True)
+                if answer.status in REFUSED:
+                    return
+                assert answer.status == 200, f"{answer.status} {bytes(answer.body)!r}"
                 self.asked += 1
 
         await asyncio.gather(*(client() for _ in range(ASKING_AT_A_TIME)))

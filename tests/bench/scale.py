@@ -30,6 +30,8 @@ class Scale:
     decisions: int = 50_000
     dispatched: int = 2_000
     flex_waiting: int = 1_000
+    flex_places: int = 36
+    """Of the engine that they wait for."""
     urgent: int = 40
     at_a_fault: int = 16
     """Answers that are being given when an engine goes wrong."""
@@ -62,6 +64,7 @@ SMALL = Scale(
     decisions=2_000,
     dispatched=100,
     flex_waiting=20,
+    flex_places=4,
     urgent=3,
     at_a_fault=8,
     cancels=2,
