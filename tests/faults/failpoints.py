@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ OF_TIMERS = frozenset(
 )
 """Hit only when an answer is open past its deadline and a grace."""
 AT_STOP = frozenset({"relay.before_release"})
+STOPPED_MAX = 5
+"""Times that a process is told to stop there: one that had only just begun does not come by it."""
 OF_ONE_COMMAND = ("rebuild", "prepare")
 """Roles that are verbs of the command line."""
 AFTER_A_REFUSAL = "projections.after_refusal"
@@ -56,19 +59,39 @@ def strikes_of(role: str) -> list[Strike]:
 
 def arm(thalweg: RunningThalweg, strike: Strike) -> int:
     """Returns the pid of the process that will strike; 0: it is not born yet."""
+    if strike.name in AT_STOP:
+        return _stop_armed(thalweg, strike)
+    _lay_down(thalweg, strike)
+    if strike.name in AT_START:
+        thalweg.signal(strike.role, signal.SIGKILL)
+        return 0
+    return _tell(thalweg, strike)
+
+
+def _lay_down(thalweg: RunningThalweg, strike: Strike) -> None:
     folder = folder_of(thalweg.home)
     folder.mkdir(exist_ok=True)
     draft = folder / f"draft-{strike.role}"
     draft.write_text(f"{strike.name}:{strike.hit}=kill")
     draft.rename(folder / strike.role)
-    if strike.name in AT_START:
-        thalweg.signal(strike.role, signal.SIGKILL)
-        return 0
-    which = oldest(thalweg, strike.role)
-    pid = thalweg.signal(strike.role, signal.SIGUSR2, which=which)
-    if strike.name in AT_STOP:
-        wait_until_taken(folder / strike.role)
-        thalweg.signal(strike.role, signal.SIGTERM)
+
+
+def _tell(thalweg: RunningThalweg, strike: Strike) -> int:
+    return thalweg.signal(strike.role, signal.SIGUSR2, which=oldest(thalweg, strike.role))
+
+
+def _stop_armed(thalweg: RunningThalweg, strike: Strike) -> int:
+    """Again, if it stopped without a strike: before it had begun, or another took its plan."""
+    since = len(strikes_told(thalweg))
+    for _ in range(STOPPED_MAX):
+        _lay_down(thalweg, strike)
+        pid = _tell(thalweg, strike)
+        wait_until_taken(folder_of(thalweg.home) / strike.role)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda gone=pid: not alive(gone), f"{strike.role} {pid} to stop")
+        if has_struck(thalweg, strike, since):
+            break
     return pid
 
 
