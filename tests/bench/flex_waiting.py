@@ -51,11 +51,14 @@ async def first_tokens(
     urgent = _request(target, "priority", URGENT_TOKENS)
     alone = await _probed(thalweg, urgent, probes)
     requests = cycle([_request(target, "flex", tokens) for tokens in TOKENS])
-    flood = _Flood(thalweg, engine, requests, waiting + places)
+    flood = _Flood(thalweg, engine, requests, waiting + places, waiting + 2 * places)
     async with asyncio.TaskGroup() as tasks:  # a flood that breaks off ends the wait for it
         filling = tasks.create_task(flood.keep())
-        async with asyncio.timeout(FILLED_SECONDS_MAX):
-            await flood.is_there.wait()
+        try:
+            async with asyncio.timeout(FILLED_SECONDS_MAX):
+                await flood.is_there.wait()
+        except TimeoutError:
+            raise TimeoutError(f"{waiting} never waited: {flood}") from None
         behind = await _probed(thalweg, urgent, probes)
         filling.cancel()
     return Found(Spread.of(alone), Spread.of(behind), flood.least)
@@ -83,8 +86,13 @@ class _Flood:
     thalweg: RunningThalweg
     engine: Target
     requests: Iterator[bytes]
+    enough: int
     number: int
+    """It asks for so many: more than is enough, since some are answered while it asks."""
     asked: int = 0
+    refused: int = 0
+    refusal: bytes = b""
+    """The last one."""
     least: int = 0
     is_there: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,7 +104,7 @@ class _Flood:
                 open_ = self.asked - (await self._finished(http) - before)
                 if self.is_there.is_set():
                     self.least = min(self.least, open_)
-                elif open_ >= self.number:
+                elif open_ >= self.enough:
                     self.least = open_
                     self.is_there.set()
                 await self._ask(self.number - open_)
@@ -120,6 +128,8 @@ class _Flood:
                 accepted.cancel()
                 await asyncio.gather(asking, accepted, return_exceptions=True)
                 if answer.status in REFUSED:
+                    self.refused += 1
+                    self.refusal = answer.body
                     return
                 assert answer.status == 200, f"{answer.status} {bytes(answer.body)!r}"
                 self.asked += 1
