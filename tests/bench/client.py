@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         """What has come of the last answer."""
         self._done: asyncio.Future[Answer] | None = None
         self.accepted = asyncio.Event()
-        """Set when a first response has begun."""
+        """Set when a first response has begun, or none can any more."""
         self.begun = asyncio.Event()
         """Set when a first token has come."""
 
@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.accepted.set()
         if self._done is not None and not self._done.done():
             self._done.set_exception(ConnectionError(f"closed in mid answer: {error}"))
 

@@ -22,7 +22,7 @@ TOKENS = (3, 13, 5, 11, 7, 9, 4, 12)
 ASKING_AT_A_TIME = 8
 AGAIN_SECONDS = 0.2
 REFUSED = (429, 503)
-"""Asked again later, as the answer says: so many at once may be too much for a while."""
+"""Asked again soon: so many at once may be too much for a while."""
 FILLED_SECONDS_MAX = 120.0
 
 
@@ -51,7 +51,8 @@ async def first_tokens(
     urgent = _request(target, "priority", URGENT_TOKENS)
     alone = await _probed(thalweg, urgent, probes)
     requests = cycle([_request(target, "flex", tokens) for tokens in TOKENS])
-    flood = _Flood(thalweg, engine, requests, waiting + places, waiting + 2 * places)
+    enough = waiting + places
+    flood = _Flood(thalweg, engine, requests, enough, number=enough + places)
     async with asyncio.TaskGroup() as tasks:  # a flood that breaks off ends the wait for it
         filling = tasks.create_task(flood.keep())
         try:
@@ -121,12 +122,10 @@ class _Flood:
             for _ in left:
                 connection = await connect(self.thalweg.port)
                 asking = asyncio.create_task(connection.ask(next(self.requests)))
-                accepted = asyncio.create_task(connection.accepted.wait())
-                await asyncio.wait({asking, accepted}, return_when=asyncio.FIRST_COMPLETED)
+                await connection.accepted.wait()
                 answer = connection.answer
                 connection.close()
-                accepted.cancel()
-                await asyncio.gather(asking, accepted, return_exceptions=True)
+                await asyncio.gather(asking, return_exceptions=True)
                 if answer.status in REFUSED:
                     self.refused += 1
                     self.refusal = answer.body

@@ -49,6 +49,10 @@ class Strike:
     def __str__(self) -> str:
         return f"{self.role} at {self.name}:{self.hit}"
 
+    @property
+    def plan(self) -> str:
+        return f"{self.name}:{self.hit}=kill"
+
 
 def strikes_of(role: str) -> list[Strike]:
     """The first hit of each failpoint that a role comes by under load."""
@@ -61,19 +65,20 @@ def arm(thalweg: RunningThalweg, strike: Strike) -> int:
     """Returns the pid of the process that will strike; 0: it is not born yet."""
     if strike.name in AT_STOP:
         return _stop_armed(thalweg, strike)
-    _lay_down(thalweg, strike)
+    _lay_down(thalweg, strike.role, strike.plan)
     if strike.name in AT_START:
         thalweg.signal(strike.role, signal.SIGKILL)
         return 0
     return _tell(thalweg, strike)
 
 
-def _lay_down(thalweg: RunningThalweg, strike: Strike) -> None:
+def _lay_down(thalweg: RunningThalweg, role: str, plan: str) -> Path:
+    """Where the next process of the role takes it that begins, or is told."""
     folder = folder_of(thalweg.home)
     folder.mkdir(exist_ok=True)
-    draft = folder / f"draft-{strike.role}"
-    draft.write_text(f"{strike.name}:{strike.hit}=kill")
-    draft.rename(folder / strike.role)
+    draft = folder / f"draft-{role}"
+    draft.write_text(plan)
+    return draft.rename(folder / role)
 
 
 def _tell(thalweg: RunningThalweg, strike: Strike) -> int:
@@ -84,9 +89,9 @@ def _stop_armed(thalweg: RunningThalweg, strike: Strike) -> int:
     """Again, if it stopped without a strike: before it had begun, or another took its plan."""
     since = len(strikes_told(thalweg))
     for _ in range(STOPPED_MAX):
-        _lay_down(thalweg, strike)
+        laid = _lay_down(thalweg, strike.role, strike.plan)
         pid = _tell(thalweg, strike)
-        wait_until_taken(folder_of(thalweg.home) / strike.role)
+        wait_until_taken(laid)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         wait_for(lambda gone=pid: not alive(gone), f"{strike.role} {pid} to stop")
@@ -103,13 +108,10 @@ def oldest(thalweg: RunningThalweg, role: str) -> int:
 
 def disarm(thalweg: RunningThalweg, role: str) -> None:
     """No process of the role follows a plan any more."""
-    folder = folder_of(thalweg.home)
     for pid in thalweg.pids(role):
-        draft = folder / f"draft-{role}"
-        draft.write_text("")
-        draft.rename(folder / role)
+        laid = _lay_down(thalweg, role, "")
         os.kill(pid, signal.SIGUSR2)
-        wait_until_taken(folder / role)
+        wait_until_taken(laid)
 
 
 def wait_until_taken(plan: Path) -> None:
